@@ -1,0 +1,83 @@
+# make demo   one command from a fresh clone to a private adapter and its report
+# make test   install with the development tools, then everything in `check`
+# make slow   the tests marked slow
+.DEFAULT_GOAL := help
+SHELL := bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that is new enough; `make PYTHON=/path/to/python demo` chooses another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	>/dev/null 2>&1 && { echo $$p; break; }; done)
+# Where torch comes from; for a small CPU build: TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INPUTS := pyproject.toml setup.py constraints.txt
+# Two workers pay off from two cores on; each keeps torch to one thread.
+WORKERS ?= 2
+DEMO_FLAGS ?=
+
+.PHONY: help install demo test check format lint types layers fast slow clean
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "Expected python version=3.11, 3.12 or 3.13 on the PATH, found none of them." >&2; \
+	  echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; \
+	fi
+	@echo "Creating $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# Torch first and by itself: it is by far the largest download and may have an index of its own.
+$(VENV)/.torch.stamp: constraints.txt | $(BIN)/python
+	@echo "Installing torch (once, some minutes)"
+	@$(PIP) install -c constraints.txt setuptools wheel
+	@$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	@touch $@
+
+$(VENV)/.install.stamp: $(INPUTS) $(VENV)/.torch.stamp
+	@echo "Installing dpft"
+	@$(PIP) install -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev.stamp: $(INPUTS) $(VENV)/.torch.stamp
+	@echo "Installing dpft with the development tools"
+	@$(PIP) install -c constraints.txt --no-build-isolation -e ".[dev]"
+	@touch $@ $(VENV)/.install.stamp
+
+install: $(VENV)/.install.stamp
+
+demo: $(VENV)/.install.stamp
+	@$(BIN)/python -m dpft demo $(DEMO_FLAGS)
+
+test: $(VENV)/.dev.stamp
+	@$(MAKE) --no-print-directory check
+
+check: format lint types layers fast
+
+format: $(VENV)/.dev.stamp
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev.stamp
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev.stamp
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev.stamp
+	$(BIN)/lint-imports
+
+fast: $(VENV)/.dev.stamp
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+slow: $(VENV)/.dev.stamp
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .grimp_cache \
+	  .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,178 @@
+"""Attaching a model: its trainable parameters are tracked for the length of one pass.
+
+Outside the context manager the model is ordinary: it can be pickled, copied, compiled, and any
+optimiser sees plain parameters. May be imported by the engine and `dpft.private_step`.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from dpft.engine.captures import StepState
+from dpft.engine.functions import intercept_functions
+from dpft.engine.interception import Interception
+from dpft.engine.probe import Recorder, kind_of_batch, probe
+from dpft.engine.refusals import refuse_unsupported
+from dpft.engine.sites import SiteTable
+from dpft.engine.tracked import Expression, TrackedParameter, mark
+from dpft.errors import BrokenGuaranteeError
+
+__all__ = ["Engine"]
+
+Batch = Mapping[str, torch.Tensor]
+PerRecordLoss = Callable[[nn.Module, Batch], torch.Tensor]
+
+
+class Engine:
+    """Computes per-record gradients of a model's trainable parameters in one backward pass.
+
+    Args:
+        model: The model; exactly its parameters with `requires_grad` are trained.
+        loss: Callable (model, batch) -> losses [B], each a function of its own record only.
+
+    Raises:
+        UnsupportedError: If the model is wrapped or in a state that cannot be clipped exactly.
+
+    Privacy:
+        `raw_gradients` returns raw per-record gradients; only clipping and tests may see them.
+    """
+
+    def __init__(self, model: nn.Module, loss: PerRecordLoss) -> None:
+        """Look the parameters up and refuse what is not supported."""
+        refuse_unsupported(model)
+        self.model = model
+        self.loss = loss
+        self.parameters = _trainable(model)
+        self._tables: dict[object, SiteTable] = {}
+        self._keys: dict[object, int] = {}
+
+    def raw_gradients(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return {name: gradients [B, *shape]} for every trainable parameter that was reached.
+
+        Raises:
+            BrokenGuaranteeError: If a gradient by-passed the engine.
+            UnsupportedError: If an operation's per-record gradient cannot be shown to be exact.
+        """
+        batch_size = self._check(batch)
+        table = self._table(batch)
+        with self._attached() as interception:
+            state = StepState(batch_size, self.parameters, table)
+            interception.state = state
+            with torch.enable_grad():
+                losses = self.loss(self.model, batch)
+                _check_losses(losses, batch_size)
+                torch.autograd.backward(losses.sum())
+            with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
+                raw = state.finish()
+        self._refuse_bypass("after")
+        return raw
+
+    def _check(self, batch: Batch) -> int:
+        now = _trainable(self.model)
+        if now.keys() != self.parameters.keys() or any(
+            now[name] is not parameter for name, parameter in self.parameters.items()
+        ):
+            changed = sorted(now.keys() ^ self.parameters.keys()) or ["(same names, new tensors)"]
+            raise BrokenGuaranteeError(
+                f"Expected the trainable parameters to stay as they were at the start, changed: "
+                f"{changed[:5]}. Their gradients would by-pass clipping. Build a new step after "
+                "changing the model."
+            )
+        refuse_unsupported(self.model)
+        self._refuse_bypass("before")
+        return batch_size_of(batch)
+
+    def _refuse_bypass(self, when: str) -> None:
+        holding = [name for name, p in self.parameters.items() if p.grad is not None]
+        if holding:
+            for name in holding:
+                self.parameters[name].grad = None
+            raise BrokenGuaranteeError(
+                f"Expected no parameter to hold a gradient {when} the backward pass, got "
+                f"{holding[:5]}. An un-clipped gradient by-passed the engine; it was deleted. "
+                "Call zero_grad(set_to_none=True) before, and do not call backward yourself."
+            )
+
+    def _table(self, batch: Batch) -> SiteTable:
+        key = (kind_of_batch(batch), self.model.training)
+        if key not in self._tables:
+            self._tables[key] = probe(self.model, self.loss, batch, self._recording)
+        return self._tables[key]
+
+    @contextmanager
+    def _recording(self, recorder: Recorder) -> Iterator[None]:
+        with self._attached() as interception:
+            interception.recorder = recorder
+            with intercept_functions(recorder.taint):
+                yield
+
+    @contextmanager
+    def _attached(self) -> Iterator[Interception]:
+        names = {id(parameter): name for name, parameter in self.parameters.items()}
+        buffers = {id(buffer) for buffer in self.model.buffers()}
+        interception = Interception(names, self._keys, buffers)
+        try:
+            for name, parameter in self.parameters.items():
+                parameter.__class__ = TrackedParameter
+                key = self._keys.setdefault(("parameter", name), len(self._keys))
+                mark(parameter, interception, key)
+            with intercept_functions():
+                yield interception
+        finally:
+            for parameter in self.parameters.values():
+                parameter.__class__ = nn.Parameter
+                parameter.__dict__.pop("dpft_interception", None)
+                parameter.__dict__.pop("dpft_key", None)
+            if interception.state is not None:
+                interception.state.closed = True
+
+
+def batch_size_of(batch: Batch) -> int:
+    """Return B, the common first dimension of a batch's tensors.
+
+    Raises:
+        BrokenGuaranteeError: If the tensors disagree, or there is no record.
+    """
+    sizes = {name: value.shape[0] if value.dim() else None for name, value in batch.items()}
+    known = set(sizes.values())
+    if len(known) != 1 or None in known or 0 in known:
+        raise BrokenGuaranteeError(
+            f"Expected every tensor of the batch to have the same first dimension >= 1, got "
+            f"{sizes}. It runs over records. Collate one row a record."
+        )
+    return next(size for size in known if size is not None)
+
+
+def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not named:
+        raise BrokenGuaranteeError(
+            "Expected at least one trainable parameter, got none. There is nothing to train. "
+            "Add an adapter, or set requires_grad."
+        )
+    odd = [name for name, p in named.items() if type(p) is not nn.Parameter]
+    if odd:
+        raise BrokenGuaranteeError(
+            f"Expected every trainable parameter to be a plain torch.nn.Parameter, got "
+            f"{[(name, type(named[name]).__name__) for name in itertools.islice(odd, 3)]}. "
+            "Sharded, quantised or already attached parameters cannot be tracked. Keep trainable "
+            "parameters plain; pass them as ignored parameters to FSDP2."
+        )
+    return named
+
+
+def _check_losses(losses: object, batch_size: int) -> None:
+    if isinstance(losses, Expression) or not isinstance(losses, torch.Tensor):
+        raise BrokenGuaranteeError(
+            f"Expected losses computed from records, got {type(losses).__name__}. A loss of "
+            "parameters alone belongs to no record. Return one loss a record."
+        )
+    if tuple(losses.shape) != (batch_size,) or not losses.requires_grad:
+        raise BrokenGuaranteeError(
+            f"Expected losses of shape ({batch_size},) with a gradient, got {tuple(losses.shape)}, "
+            f"requires_grad={losses.requires_grad}. A mean over the batch couples records. Return "
+            "one loss a record: reduction='none', then a mean over the record's own tokens."
+        )

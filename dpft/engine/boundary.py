@@ -1,0 +1,139 @@
+"""The autograd node in which a trainable parameter meets records.
+
+Forward computes what the plain operation computes. Backward returns the gradient of the data and
+captures the per-record gradient of the parameters; no `param.grad` is ever formed.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.utils._pytree import tree_unflatten
+
+from dpft.engine.tracked import is_tracked
+
+if TYPE_CHECKING:
+    from dpft.engine.captures import StepState
+    from dpft.engine.sites import Layout, RecordAxis
+
+__all__ = ["Boundary", "Call", "Rule"]
+
+Tensors = tuple[torch.Tensor, ...]
+Gradients = Sequence[torch.Tensor | None]
+
+
+class Call:
+    """One operation at a boundary: what to run, on which operands, and where records lie.
+
+    Args:
+        func: The operation.
+        name: Its name, with the parameters' names.
+        flat: Its flattened arguments.
+        spec: How to put them together again.
+        layout: Record axes of the operands and the result.
+        state: Where per-record gradients are captured.
+
+    Privacy:
+        Holds no tensor itself: operands that backward needs go through `save_for_backward`.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - six facts of one call
+        self,
+        func: Callable[..., Any],
+        name: str,
+        flat: list[Any],
+        spec: Any,
+        layout: "Layout",
+        state: "StepState",
+    ) -> None:
+        """Split the arguments into operands (tensors) and everything else."""
+        self.func = func
+        self.name = name
+        self.layout = layout
+        self.state = state
+        self.spec = spec
+        self.positions = [i for i, value in enumerate(flat) if isinstance(value, torch.Tensor)]
+        self.operands: list[torch.Tensor] = [flat[i] for i in self.positions]
+        self.shapes = [tuple(operand.shape) for operand in self.operands]
+        self.settings = [None if isinstance(value, torch.Tensor) else value for value in flat]
+        self.targets = [
+            state.target(operand) if is_tracked(operand) and operand.requires_grad else None
+            for operand in self.operands
+        ]
+
+    @property
+    def batch_size(self) -> int:
+        """Number of records B."""
+        return self.state.batch_size
+
+    @property
+    def result_axis(self) -> "RecordAxis":
+        """Record axis of the result."""
+        axis = self.layout.result
+        assert axis is not None
+        return axis
+
+    def arguments(self, operands: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return args and kwargs of the operation with these operands."""
+        flat = list(self.settings)
+        for position, operand in zip(self.positions, operands, strict=True):
+            flat[position] = operand
+        args, kwargs = tree_unflatten(flat, self.spec)
+        return args, kwargs
+
+    def run(self, operands: Sequence[Any]) -> torch.Tensor:
+        """Carry out the operation on these operands."""
+        args, kwargs = self.arguments(operands)
+        result: torch.Tensor = self.func(*args, **kwargs)
+        return result
+
+    def records_first(self, index: int, tensor: torch.Tensor) -> torch.Tensor:
+        """Return operand `index` (or its gradient) as a view [B, ...]."""
+        axis = self.layout.operands[index]
+        assert axis is not None
+        return axis.records_first(tensor, self.batch_size)
+
+    def capture(self, index: int, grads_B: torch.Tensor) -> None:
+        """Add the per-record gradient [B, *shape] of operand `index`, if it is trainable."""
+        target = self.targets[index]
+        if target is not None:
+            self.state.capture(target, grads_B)
+
+
+class Rule(Protocol):
+    """How one kind of operation is carried out and differentiated per record."""
+
+    def forward(self, call: Call, operands: Tensors) -> tuple[torch.Tensor, Gradients]:
+        """Return the result and what backward needs (tensors or None)."""
+
+    def backward(
+        self, call: Call, saved: Gradients, grad: torch.Tensor, needs: Sequence[bool]
+    ) -> Gradients:
+        """Capture per-record gradients; return the data's gradient for each operand or None."""
+
+
+class Boundary(torch.autograd.Function):
+    """Runs a rule inside autograd."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rule: Rule, call: Call, *operands: torch.Tensor) -> torch.Tensor:
+        """Compute the operation."""
+        result, saved = rule.forward(call, operands)
+        call.operands = []  # from here on only autograd's own saved tensors keep them alive
+        ctx.rule, ctx.call = rule, call  # type: ignore[attr-defined]  # autograd's open context
+        ctx.save_for_backward(*saved)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+        """Capture per-record gradients and return the gradients of the data."""
+        needs = ctx.needs_input_grad[2:]
+        with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
+            grads = ctx.rule.backward(ctx.call, ctx.saved_tensors, grad, needs)
+        data = [
+            None if target is not None else given
+            for target, given in zip(ctx.call.targets, grads, strict=True)
+        ]
+        return (None, None, *data)

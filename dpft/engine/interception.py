@@ -1,0 +1,130 @@
+"""What happens to an operation that touches a trainable parameter.
+
+An operation on record-free tensors alone gives an `Expression`; one that meets records becomes a
+boundary, whose backward captures per-record gradients. Everything else raises.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from dpft.engine.boundary import Boundary, Call
+from dpft.engine.in_place import rewrite_in_place
+from dpft.engine.rules import rule_for
+from dpft.engine.tracked import Expression, is_tracked, mark
+from dpft.errors import BrokenGuaranteeError
+
+if TYPE_CHECKING:
+    from dpft.engine.captures import StepState
+    from dpft.engine.probe import Recorder
+
+__all__ = ["Interception", "operation_name"]
+
+Operation = Callable[..., Any]
+
+
+def operation_name(func: Operation) -> str:
+    """Return a readable name of an operation."""
+    return getattr(func, "__qualname__", None) or getattr(func, "__name__", None) or repr(func)
+
+
+class Interception:
+    """Decides for one attachment of a model what each operation is.
+
+    Args:
+        names: Name of each attached parameter by id.
+        keys: Numbers given to site keys; shared by all attachments of one model.
+        buffers: Ids of the model's buffers.
+
+    Privacy:
+        Which operands carry records is read from the probe's table; nothing is guessed.
+    """
+
+    def __init__(self, names: dict[int, str], keys: dict[object, int], buffers: set[int]) -> None:
+        """Start without a step or a probe."""
+        self.names = names
+        self.state: StepState | None = None
+        self.recorder: Recorder | None = None
+        self._keys = keys
+        self._buffers = buffers
+
+    def operate(self, func: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carry out one operation with a tracked operand, in-place forms rewritten."""
+        rewritten = rewrite_in_place(func, args, kwargs)
+        if rewritten is not None:
+            return rewritten(self)
+        flat, spec = tree_flatten((args, kwargs))
+        return self.carry_out(func, flat, spec)
+
+    def carry_out(self, func: Operation, flat: list[Any], spec: Any) -> Any:
+        """Run an operation as an expression or as a boundary."""
+        key, name = self._identify(func, flat)
+        operands = [value for value in flat if isinstance(value, torch.Tensor)]
+        if self.recorder is not None:
+            args, kwargs = tree_unflatten(flat, spec)
+            result = func(*args, **kwargs)
+            meets_records = self.recorder.observe(key, name, operands, result)
+            return result if meets_records else self._expression(result, key)
+        if self.state is None or self.state.closed:
+            raise BrokenGuaranteeError(
+                f"Expected {name} to run inside the loss of a step. Its gradient would by-pass "
+                "clipping. Call the model from the loss only."
+            )
+        shapes = [tuple(operand.shape) for operand in operands]
+        layout = self.state.table.find(key, name, shapes, self.state.batch_size)
+        if not layout.is_boundary:
+            args, kwargs = tree_unflatten(flat, spec)
+            return self._expression(func(*args, **kwargs), key)
+        return self._boundary(Call(func, name, flat, spec, layout, self.state))
+
+    def _boundary(self, call: Call) -> torch.Tensor:
+        rule = rule_for(call)
+        detached = [
+            operand
+            if operand.is_leaf or not is_tracked(operand)
+            else operand.detach().requires_grad_(operand.requires_grad)
+            for operand in call.operands
+        ]
+        self._refuse_strangers(call)
+        result: torch.Tensor = Boundary.apply(rule, call, *detached)
+        return result
+
+    def _refuse_strangers(self, call: Call) -> None:
+        for operand, axis in zip(call.operands, call.layout.operands, strict=True):
+            if axis is None and operand.requires_grad and not is_tracked(operand):
+                raise BrokenGuaranteeError(
+                    f"Expected every trainable operand of {call.name} to be attached, got one of "
+                    f"shape {tuple(operand.shape)} that is not. Its gradient would by-pass "
+                    "clipping. Give it to the optimiser before training starts, or freeze it."
+                )
+
+    def _expression(self, result: Any, key: int) -> Any:
+        def track(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor) or not value.requires_grad:
+                return value
+            if is_tracked(value):
+                return value  # the operation returned its operand
+            expression = value.as_subclass(Expression)
+            mark(expression, self, key)
+            return expression
+
+        return tree_map(track, result)
+
+    def _identify(self, func: Operation, flat: list[Any]) -> tuple[int, str]:
+        parts: list[object] = [func]
+        names = []
+        for value in flat:
+            if is_tracked(value):
+                parts.append(value.dpft_key)
+                names.append(self.names.get(id(value), "expression"))
+            elif isinstance(value, torch.Tensor):
+                parts.append((self._kind(value), value.dim()))
+        key = self._keys.setdefault(tuple(parts), len(self._keys))
+        return key, f"{operation_name(func)}({', '.join(names)})"
+
+    def _kind(self, tensor: torch.Tensor) -> str:
+        if isinstance(tensor, torch.nn.Parameter):
+            return "frozen"
+        return "buffer" if id(tensor) in self._buffers else "computed"

@@ -1,0 +1,237 @@
+"""The probe: which operands of which sites carry records.
+
+The loss is run on a few copies of the batch's records, once with two and once with three of them,
+while every tensor computed from the batch is followed (its *taint*). An operand that changes its
+size with the number of records carries them on that dimension; a tainted operand that does not has
+mixed them, and is refused. A [T, T] index is therefore never taken for a batch, even when T
+equals B. Results are cached per model and kind of batch.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten
+
+from dpft.engine.sites import Layout, Observation, SiteTable, layout_of
+from dpft.errors import UnsupportedError
+
+__all__ = ["Recorder", "Taint", "kind_of_batch", "probe"]
+
+Batch = Mapping[str, torch.Tensor]
+SIZES = (2, 3)
+MAX_PASSES = 8  # each pass settles the boundaries one expansion further downstream
+
+
+class Taint(TorchFunctionMode):
+    """Follows every tensor computed from the batch, by the storage it lives in.
+
+    Args:
+        batch: The batch; its tensors are tainted to start with.
+
+    Privacy:
+        Keeps references to raw tensors until the probe ends; nothing is released.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        """Taint the batch."""
+        super().__init__()
+        self._storages: set[int] = set()
+        self._alive: list[torch.Tensor] = []  # a freed storage's address could be used again
+        self.add(list(batch.values()))
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the operation; taint its result, and what it wrote to, if an operand is tainted."""
+        result = func(*args, **(kwargs or {}))
+        operands = _tensors((args, kwargs))
+        if any(self.has(operand) for operand in operands):
+            name = getattr(func, "__name__", "")
+            written = args[:1] if name.endswith("_") else ()
+            self.add(_tensors((result, written)))
+        return result
+
+    def add(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Taint tensors."""
+        with torch._C.DisableTorchFunction():  # noqa: SLF001 - torch offers no other
+            self._alive.extend(tensors)
+            self._storages.update(_storage(tensor) for tensor in tensors if tensor.numel())
+
+    def has(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a tensor was computed from the batch."""
+        with torch._C.DisableTorchFunction():  # noqa: SLF001 - torch offers no other
+            return bool(tensor.numel()) and _storage(tensor) in self._storages
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata  # noqa: SLF001 - the only stable identity of a storage
+
+
+def _tensors(tree: object) -> list[torch.Tensor]:
+    flat, _ = tree_flatten(tree)
+    return [value for value in flat if isinstance(value, torch.Tensor)]
+
+
+class Recorder:
+    """Writes down what happens at each site in one run of the probe.
+
+    Args:
+        taint: Tells which operands were computed from records.
+        known: Layouts found by earlier passes.
+
+    Privacy:
+        Keeps shapes only.
+    """
+
+    def __init__(self, taint: Taint, known: Mapping[int, frozenset[Layout]]) -> None:
+        """Start with no observation."""
+        self.observations: list[Observation] = []
+        self.taint = taint
+        self._known = known
+
+    def observe(
+        self, key: int, name: str, operands: Sequence[torch.Tensor], result: object
+    ) -> bool:
+        """Note one site.
+
+        Returns:
+            Whether the result carries records; if so it is tainted.
+        """
+        tainted = tuple(self.taint.has(operand) for operand in operands)
+        shapes = tuple(tuple(operand.shape) for operand in operands)
+        shape = tuple(result.shape) if isinstance(result, torch.Tensor) else None
+        self.observations.append(Observation(key, name, shapes, tainted, shape))
+        layouts = self._known.get(key, frozenset())
+        expands = any(
+            layout.is_boundary and layout.fits(shapes, shapes_batch(layout, shapes))
+            for layout in layouts
+        )
+        meets_records = any(tainted) or expands
+        if meets_records:
+            self.taint.add(_tensors(result))
+        return meets_records
+
+    def _known_to_expand(self, key: int, shapes: Sequence[tuple[int, ...]]) -> bool:
+        return any(
+            layout.is_boundary and layout.fits(shapes, _implied_batch(layout, shapes))
+            for layout in self._known.get(key, frozenset())
+        )
+
+
+def _implied_batch(layout: Layout, shapes: Sequence[tuple[int, ...]]) -> int:
+    """Return the number of records that the operands' own sizes imply, 1 if none carries them."""
+    for axis, shape in zip(layout.operands, shapes, strict=False):
+        if axis is not None and not axis.flattened and axis.dim < len(shape):
+            return shape[axis.dim]
+    return 1
+
+
+def probe(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Batch], torch.Tensor],
+    batch: Batch,
+    run: Callable[[Recorder], Any],
+) -> SiteTable:
+    """Find the layout of every site of a model for this kind of batch.
+
+    Args:
+        model: The attached model; its buffers are restored afterwards.
+        loss: The per-record loss.
+        batch: Tensors whose first dimension runs over records, at least one record.
+        run: Context manager factory that makes an attachment record into a recorder.
+
+    Returns:
+        The table of layouts.
+
+    Raises:
+        UnsupportedError: If the sites depend on the number of records, or an axis cannot be told.
+
+    Privacy:
+        Runs on raw records; keeps shapes only. The random state is forked, buffers are restored.
+    """
+    known: dict[int, frozenset[Layout]] = {}
+    for _ in range(MAX_PASSES):
+        small, large = (_run(model, loss, few(batch, size), run, known) for size in SIZES)
+        found = _compare(small, large)
+        if found == known:
+            return SiteTable(known)
+        known = found
+    raise UnsupportedError(
+        f"Expected the record dimensions of all sites to settle within {MAX_PASSES} passes. "
+        "Expressions of parameters are expanded over records too often in a row. Freeze some of "
+        "the parameters."
+    )
+
+
+def few(batch: Batch, size: int) -> dict[str, torch.Tensor]:
+    """Return `size` records made of copies of the batch's own, the last one shorter by its mask."""
+    rows = {}
+    for name, tensor in batch.items():
+        index = torch.arange(size, device=tensor.device) % tensor.shape[0]
+        rows[name] = tensor[index].clone()
+    mask = rows.get("attention_mask")
+    if mask is not None and mask.dim() == 2 and mask.shape[1] > 2:
+        mask[-1, mask.shape[1] - 1] = 0
+    return rows
+
+
+def kind_of_batch(batch: Batch) -> tuple[object, ...]:
+    """Return what a table is cached by: names, ranks and types of the batch's tensors."""
+    return tuple(sorted((name, value.dim(), str(value.dtype)) for name, value in batch.items()))
+
+
+def _run(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Batch], torch.Tensor],
+    batch: Batch,
+    run: Callable[[Recorder], Any],
+    known: Mapping[int, frozenset[Layout]],
+) -> list[Observation]:
+    taint = Taint(batch)
+    recorder = Recorder(taint, known)
+    with _untouched(model), run(recorder), torch.enable_grad(), taint:
+        losses = loss(model, batch)
+        if not taint.has(losses):
+            raise UnsupportedError(
+                "Expected the losses to be computed from the batch. They do not depend on any "
+                "record. Return one loss a record from the loss function."
+            )
+        torch.autograd.backward(losses.sum())
+    return recorder.observations
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, kept in buffers:
+                buffer.copy_(kept)
+            for parameter in model.parameters():
+                parameter.grad = None
+
+
+def _compare(
+    small: Sequence[Observation], large: Sequence[Observation]
+) -> dict[int, frozenset[Layout]]:
+    if [site.key for site in small] != [site.key for site in large]:
+        raise UnsupportedError(
+            "Expected the same operations on trainable parameters for any number of records. "
+            "The model's control flow depends on the batch, so the record dimension cannot be "
+            "told. Freeze the parameters concerned."
+        )
+    found: dict[int, set[Layout]] = {}
+    for one, other in zip(small, large, strict=True):
+        found.setdefault(one.key, set()).add(layout_of(one, other, SIZES))
+    return {key: frozenset(layouts) for key, layouts in found.items()}

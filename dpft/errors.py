@@ -1,0 +1,40 @@
+"""Errors of the library, one tree.
+
+    DpftError
+    ├── ConfigurationError      (exit code 2) a setting is missing, wrong or contradicts another
+    ├── BudgetError             (exit code 3) the run would exceed its privacy budget
+    └── BrokenGuaranteeError    (exit code 4) the privacy guarantee would not hold
+        └── UnsupportedError    (exit code 4) the engine cannot clip this model exactly
+
+The first three are defined in `dpft.accounting.errors`, the lowest layer. This module may be
+imported by everything; it imports nothing heavy.
+"""
+
+from dpft.accounting.errors import BudgetError, ConfigurationError, DpftError
+
+__all__ = [
+    "BrokenGuaranteeError",
+    "BudgetError",
+    "ConfigurationError",
+    "DpftError",
+    "UnsupportedError",
+]
+
+
+class BrokenGuaranteeError(DpftError):
+    """The privacy guarantee would not hold; nothing was released.
+
+    Privacy:
+        Raised before the optimiser moves. Messages name parameters, operations and shapes of
+        public things only.
+    """
+
+    exit_code = 4
+
+
+class UnsupportedError(BrokenGuaranteeError):
+    """The model does something for which per-record gradients cannot be shown to be exact.
+
+    Privacy:
+        Refusing is the safe answer: nothing was trained and nothing released.
+    """

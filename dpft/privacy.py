@@ -1,0 +1,294 @@
+"""What a user asks for (`Privacy`) and what the run will do (`PrivacyPlan`).
+
+Only knobs that can change the guarantee live here; what merely changes speed is in
+`dpft.performance`. No torch in here: the command line plans a run without loading it.
+"""
+
+import dataclasses
+import math
+from enum import Enum
+from typing import Annotated
+
+from pydantic import Field
+
+from dpft.accounting import (
+    Accountant,
+    Adjacency,
+    PoissonGaussian,
+    calibrate_noise_multiplier,
+    epsilon,
+    steps_from_epochs,
+)
+from dpft.configuration import validated
+from dpft.errors import ConfigurationError
+
+__all__ = [
+    "ClippingStyle",
+    "EvaluationStatus",
+    "Privacy",
+    "PrivacyMode",
+    "PrivacyPlan",
+]
+
+PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+_NOISE_WITHOUT_PRIVACY = (
+    "Expected epsilon and noise_multiplier unset with mode=not_private. A run without noise has "
+    "no epsilon. Unset both, or set mode=private."
+)
+AUTO_S_GAMMA = 0.01  # Bu et al. 2022 (2206.07136), section 4: the stability constant they use
+
+
+class PrivacyMode(str, Enum):
+    """Whether the run is private. `not_private` must be asked for by name."""
+
+    PRIVATE = "private"
+    NOT_PRIVATE = "not_private"
+
+
+class ClippingStyle(str, Enum):
+    """How a record's gradient is bounded.
+
+    `flat` scales by min(1, C / norm) (Abadi et al. 2016, algorithm 1); `auto_s` by
+    C / (norm + 0.01) (Bu et al. 2022, 2206.07136, equation 4). Both bound every contribution by C.
+    """
+
+    FLAT = "flat"
+    AUTO_S = "auto_s"
+
+
+class EvaluationStatus(str, Enum):
+    """What a metric costs: `public` data, a `noisy` release, or `none`: no metric at all."""
+
+    PUBLIC = "public"
+    NOISY = "noisy"
+    NONE = "none"
+
+
+@validated
+class Privacy:
+    """The guarantee asked for, for one run on one data set.
+
+    Give exactly one of `epsilon` and `noise_multiplier`, and exactly one of `epochs` and `steps`.
+
+    Args:
+        delta: Target delta, in (0, 1 / num_records).
+        epsilon: Target epsilon, > 0; the noise is calibrated to it.
+        noise_multiplier: Noise std divided by the clip norm, > 0, no unit.
+        num_records: Public number of records N. Unset: the row count is declared public and the
+            neighbouring relation becomes zero-out.
+        expected_batch_size: Public mean of the Poisson sample and divisor of the noisy sum.
+        epochs: Expected passes over the data; steps = epochs x ceil(N / expected_batch_size).
+        steps: Number of optimiser steps.
+        clip_norm: Bound C on the l2 norm of one record's contribution.
+        clipping: How the bound is enforced.
+        accountant: Which accountant turns the run into epsilon.
+        dataset_id: Name under which the data set appears in certificates.
+        evaluation: What a metric on held-out data costs. Unset: the task decides, and own files
+            get no metric.
+        evaluation_epsilon: Epsilon spent on a noisy evaluation.
+        mode: `not_private` switches clipping and noise off, and every artefact says so.
+
+    Raises:
+        ConfigurationError: If a field is out of range, or fields contradict each other.
+
+    Privacy:
+        Nothing, no data touched. All fields are public and fixed before training.
+
+    References:
+        Abadi et al. 2016 (1607.00133), algorithm 1; Mironov et al. 2019 (1908.10530).
+    """
+
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    epsilon: PositiveFloat | None = None
+    noise_multiplier: PositiveFloat | None = None
+    num_records: PositiveInt | None = None
+    expected_batch_size: PositiveInt = 1024
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    clip_norm: PositiveFloat = 1.0
+    clipping: ClippingStyle = ClippingStyle.AUTO_S
+    accountant: Accountant = Accountant.PLD
+    dataset_id: str = "unnamed"
+    evaluation: EvaluationStatus | None = None
+    evaluation_epsilon: PositiveFloat | None = None
+    mode: PrivacyMode = PrivacyMode.PRIVATE
+
+    def __post_init__(self) -> None:
+        """Check the rules that span several fields, and report all that are broken at once."""
+        problems = [*self._noise_problems(), *self._length_problems(), *self._evaluation_problems()]
+        if problems:
+            raise ConfigurationError(problems)
+
+    def _noise_problems(self) -> list[str]:
+        given = (self.epsilon is not None) + (self.noise_multiplier is not None)
+        if self.mode is PrivacyMode.NOT_PRIVATE:
+            if given:
+                return [_NOISE_WITHOUT_PRIVACY]
+            return []
+        if given != 1:
+            message = (
+                f"Expected exactly one of epsilon={self.epsilon} and "
+                f"noise_multiplier={self.noise_multiplier} to be given. One fixes the other. "
+                "Set one and leave the other unset."
+            )
+            return [message]
+        return []
+
+    def _length_problems(self) -> list[str]:
+        if (self.epochs is None) == (self.steps is None):
+            message = (
+                f"Expected exactly one of epochs={self.epochs} and steps={self.steps} to be given. "
+                "The number of steps is decided once. Set one and leave the other unset."
+            )
+            return [message]
+        return []
+
+    def _evaluation_problems(self) -> list[str]:
+        noisy = self.evaluation is EvaluationStatus.NOISY
+        if noisy != (self.evaluation_epsilon is not None):
+            message = (
+                f"Expected evaluation_epsilon={self.evaluation_epsilon} to be given exactly with "
+                "evaluation=noisy. A noisy metric is charged its own epsilon. Set both or neither."
+            )
+            return [message]
+        return []
+
+    def plan(self, row_count: int) -> "PrivacyPlan":
+        """Fix every public number of the run, before any data or model is touched.
+
+        Args:
+            row_count: Number of rows in the training data; used only if `num_records` is unset.
+
+        Returns:
+            The plan, with the calibrated noise multiplier.
+
+        Raises:
+            ConfigurationError: If delta, batch size and number of records do not fit together.
+
+        Privacy:
+            A stated N is never compared with the row count. Without one, the row count becomes
+            public and the neighbouring relation is zero-out (`tests/dpft/test_privacy.py`).
+        """
+        stated = self.num_records is not None
+        num_records = self.num_records if self.num_records is not None else row_count
+        self._check_against(num_records)
+        length = PlannedLength(
+            num_records=num_records,
+            expected_batch_size=self.expected_batch_size,
+            steps=self.steps
+            or steps_from_epochs(self.epochs or 1, num_records, self.expected_batch_size),
+            adjacency=Adjacency.ADD_OR_REMOVE if stated else Adjacency.ZERO_OUT,
+        )
+        return PrivacyPlan(privacy=self, length=length, noise_multiplier=self._noise_for(length))
+
+    def _check_against(self, num_records: int) -> None:
+        problems = []
+        if num_records < 1:
+            problems.append(
+                f"Expected num_records={num_records} >= 1. There is nothing to train on. "
+                "Give a data set with at least one record."
+            )
+        elif self.delta >= 1 / num_records:
+            problems.append(
+                f"Expected delta={self.delta:g} < 1/num_records={1 / num_records:.3g}. A larger "
+                "delta allows whole records to leak. Set privacy.delta to at most "
+                f"{0.1 / num_records:.1g}."
+            )
+        if self.expected_batch_size > num_records >= 1:
+            problems.append(
+                f"Expected expected_batch_size={self.expected_batch_size} <= "
+                f"num_records={num_records}. The sample rate is their ratio. Lower "
+                "privacy.expected_batch_size."
+            )
+        if problems:
+            raise ConfigurationError(problems)
+
+    def _noise_for(self, length: "PlannedLength") -> float:
+        if self.mode is PrivacyMode.NOT_PRIVATE:
+            return 0.0
+        if self.noise_multiplier is not None:
+            return self.noise_multiplier
+        if self.epsilon is None:  # unreachable: __post_init__ asks for one of the two
+            raise ConfigurationError("Expected epsilon to be given. Set privacy.epsilon.")
+        return calibrate_noise_multiplier(
+            epsilon=self.epsilon,
+            delta=self.delta,
+            sample_rate=length.sample_rate,
+            steps=length.steps,
+            accountant=self.accountant,
+            adjacency=length.adjacency,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedLength:
+    """How long a run is and how it samples: public integers, decided once.
+
+    Args:
+        num_records: Public number of records N, >= 1.
+        expected_batch_size: Mean of the Poisson sample, in [1, N].
+        steps: Number of optimiser steps, >= 1.
+        adjacency: Neighbouring relation the numbers are meant for.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    num_records: int
+    expected_batch_size: int
+    steps: int
+    adjacency: Adjacency
+
+    @property
+    def sample_rate(self) -> float:
+        """Probability with which each record enters a step: expected_batch_size / num_records."""
+        return self.expected_batch_size / self.num_records
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrivacyPlan:
+    """The algorithm that will run, in public numbers only.
+
+    Args:
+        privacy: What was asked for.
+        length: Steps and sampling.
+        noise_multiplier: Noise std divided by the clip norm; 0 only for a run that is not private.
+
+    Privacy:
+        Nothing, no data touched. `mechanism` is what the sampler and the noise carry out, so the
+        epsilon computed from it belongs to the algorithm that ran.
+    """
+
+    privacy: Privacy
+    length: PlannedLength
+    noise_multiplier: float
+
+    @property
+    def is_private(self) -> bool:
+        """Whether gradients are clipped and noised."""
+        return self.privacy.mode is PrivacyMode.PRIVATE
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the noise on the clipped sum, in units of the gradient."""
+        return self.noise_multiplier * self.privacy.clip_norm
+
+    def mechanism(self, steps: int | None = None) -> PoissonGaussian:
+        """Return the mechanism of the first `steps` steps (default: all planned ones)."""
+        return PoissonGaussian(
+            noise_multiplier=self.noise_multiplier,
+            sample_rate=self.length.sample_rate,
+            steps=self.length.steps if steps is None else steps,
+            adjacency=self.length.adjacency,
+        )
+
+    def epsilon(self, steps: int | None = None) -> float:
+        """Return epsilon at the plan's delta after `steps` steps (default: all planned ones)."""
+        if not self.is_private:
+            return math.inf
+        if steps == 0:
+            return 0.0
+        return epsilon(
+            self.mechanism(steps), self.privacy.delta, accountant=self.privacy.accountant
+        )

@@ -1,0 +1,256 @@
+"""`PrivateStep`: sample, clip, add noise, let the optimiser move.
+
+For users who keep their own loop; `dpft.fit` is built on it. Raw gradients never leave it.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from dpft.accounting import PoissonGaussian
+from dpft.clipping import ClippedSum
+from dpft.engine.attachment import Engine, PerRecordLoss
+from dpft.errors import BrokenGuaranteeError
+from dpft.performance import Performance
+from dpft.preflight import PreflightReport, SyntheticRecords, run_preflight
+from dpft.privacy import Privacy, PrivacyPlan
+from dpft.randomness import Purpose, SecretRandomness, Stream
+from dpft.records import Collate, Row
+from dpft.sampling import LogicalBatch, PoissonSampler
+from dpft.synthetic import synthetic_rows
+
+__all__ = ["PrivateStep", "StepSettings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSettings:
+    """What a step may be given beyond the guarantee.
+
+    Args:
+        performance: How logical batches are cut.
+        randomness: Source of secret bits; unset: fresh from the operating system. A pinned one
+            is for tests and marks the run NOT PRIVATE.
+        synthetic: Public rows for the preflight; unset: made from the model's configuration.
+
+    Privacy:
+        None of them changes epsilon; a pinned source voids the guarantee and is reported.
+    """
+
+    performance: Performance = dataclasses.field(default_factory=Performance)
+    randomness: SecretRandomness | None = None
+    synthetic: Sequence[Row] | None = None
+
+
+class PrivateStep:
+    """One DP-SGD step after another, over a plan fixed in advance.
+
+    theta <- optimiser(theta, (sum_b clip(G_b) + N(0, (noise_multiplier C)^2 I)) / expected_batch)
+
+    Args:
+        model: The model; exactly its parameters with `requires_grad` are trained.
+        optimizer: A torch optimiser holding exactly these parameters.
+        privacy: The guarantee.
+        loss: Callable (model, batch) -> losses [B], each of its own record only.
+        settings: Performance, and what tests need.
+
+    Raises:
+        BrokenGuaranteeError: If optimiser and model disagree on what is trained.
+        UnsupportedError: If the model cannot be clipped exactly.
+
+    Privacy:
+        One record changes the noised sum by at most C = `privacy.clip_norm` before noise of std
+        `noise_multiplier` x C on every trainable entry. Released: every iterate. Assumed: Poisson
+        sampling by `batches`, the stated neighbouring relation, exact per-record gradients
+        (preflight). Tests: `tests/dpft/test_private_step.py`.
+
+    References:
+        Abadi et al. 2016 (1607.00133), algorithm 1.
+
+    Example:
+        >>> import torch, dpft
+        >>> model = torch.nn.Linear(2, 1)
+        >>> loss = lambda model, batch: (model(batch["x"]).squeeze(-1) - batch["y"]).square()
+        >>> rows = [{"x": [float(i), 1.0], "y": float(i)} for i in range(100)]
+        >>> privacy = dpft.Privacy(
+        ...     noise_multiplier=1.0, delta=1e-3, expected_batch_size=20, steps=5
+        ... )
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> step = dpft.PrivateStep(model, optimizer, privacy, loss)
+        >>> collate = lambda rows: {k: torch.tensor([r[k] for r in rows]) for k in rows[0]}
+        >>> for batch in step.batches(rows, collate):
+        ...     step(batch)
+        >>> step.steps_taken
+        5
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        privacy: Privacy,
+        loss: PerRecordLoss,
+        settings: StepSettings | None = None,
+    ) -> None:
+        """Check that model and optimiser agree; nothing is drawn yet."""
+        self._engine = Engine(model, loss)
+        self._optimizer = optimizer
+        self._settings = settings or StepSettings()
+        self._randomness = self._settings.randomness or SecretRandomness()
+        self._pending: LogicalBatch | None = None
+        self._plan: PrivacyPlan | None = None
+        self.privacy = privacy
+        self.preflight: PreflightReport | None = None
+        self.steps_taken = 0
+        self._check_optimizer()
+
+    @property
+    def plan(self) -> PrivacyPlan:
+        """The plan, fixed when `batches` is called.
+
+        Raises:
+            BrokenGuaranteeError: Before that.
+        """
+        if self._plan is None:
+            raise BrokenGuaranteeError(
+                "Expected batches() to be called first. The plan is made from the records' public "
+                "number. Loop over step.batches(records, collate)."
+            )
+        return self._plan
+
+    @property
+    def is_private(self) -> bool:
+        """Whether noise, clipping and secret randomness are all in force."""
+        return self.plan.is_private and not self._randomness.is_pinned
+
+    @property
+    def randomness_is_pinned(self) -> bool:
+        """Whether sampling and noise can be reproduced, which voids the guarantee."""
+        return self._randomness.is_pinned
+
+    @property
+    def mechanism(self) -> PoissonGaussian | None:
+        """The mechanism of the steps taken so far, None if there were none or without noise."""
+        if not self.plan.is_private or self.steps_taken == 0:
+            return None
+        return self.plan.mechanism(self.steps_taken)
+
+    @property
+    def sampler(self) -> str:
+        """Name of the sampler, for the report."""
+        return PoissonSampler.name
+
+    @property
+    def generator(self) -> str:
+        """Name of the random generator, for the report."""
+        return self._randomness.name
+
+    @property
+    def spent_epsilon(self) -> float:
+        """Epsilon at the plan's delta after the steps taken so far; inf if not private."""
+        return self.plan.epsilon(self.steps_taken) if self.is_private else float("inf")
+
+    def batches(self, records: Sequence[Row], collate: Collate) -> Iterator[LogicalBatch]:
+        """Fix the plan, run the preflight, and yield the planned number of logical batches.
+
+        Args:
+            records: Encoded records, one unit of privacy each.
+            collate: Makes a mapping of tensors [B, ...] of a list of records.
+
+        Yields:
+            Opaque logical batches; give each to the step before asking for the next.
+
+        Raises:
+            BrokenGuaranteeError: If the preflight fails, or a batch is left unused.
+            ConfigurationError: If the plan is not possible.
+        """
+        if self._plan is not None:
+            raise BrokenGuaranteeError(
+                "Expected batches() to be called once for each PrivateStep. Every further pass "
+                "would cost privacy that was not accounted for. Build a new PrivateStep."
+            )
+        self._plan = self.privacy.plan(len(records))
+        if self._plan.is_private:
+            self._fly(records, collate)
+        return self._draw(PoissonSampler(records, collate, self._plan.length, self._randomness))
+
+    def __call__(self, batch: LogicalBatch) -> None:
+        """Take one step.
+
+        Args:
+            batch: What `batches` yielded last.
+
+        Raises:
+            BrokenGuaranteeError: If the batch is not from here, or was used before.
+        """
+        if batch is not self._pending:
+            raise BrokenGuaranteeError(
+                f"Expected the batch that step.batches() yielded last, got {batch!r}. Epsilon "
+                "holds for the engine's own Poisson samples, each used once. Pass every batch "
+                "once, in order."
+            )
+        self._pending = None
+        self._check_optimizer()
+        if self.plan.is_private:
+            self._release(self._clipped_sum(batch))
+        else:
+            self._plain_gradient(batch)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.steps_taken += 1
+
+    def _fly(self, records: Sequence[Row], collate: Collate) -> None:
+        config = getattr(self._engine.model, "config", None)
+        rows = self._settings.synthetic
+        if rows is None:
+            rows = synthetic_rows(records[0], config)
+        self.preflight = run_preflight(self._engine, SyntheticRecords(rows, collate), self.privacy)
+
+    def _draw(self, sampler: PoissonSampler) -> Iterator[LogicalBatch]:
+        for step in range(self.plan.length.steps):
+            self._pending = sampler.draw(step)
+            yield self._pending
+            if self._pending is not None:
+                raise BrokenGuaranteeError(
+                    f"Expected step {step} to be taken before the next batch. A sample that is "
+                    "looked at and dropped is not accounted for. Call step(batch) in the loop."
+                )
+
+    def _clipped_sum(self, batch: LogicalBatch) -> ClippedSum:
+        total = ClippedSum(self._engine.parameters, self.privacy.clipping, self.privacy.clip_norm)
+        with torch.random.fork_rng():
+            torch.manual_seed(self._randomness.forward_seed(batch.step))
+            for physical in batch.physical_batches(self._settings.performance):
+                total.add(self._engine.raw_gradients(physical))
+        return total
+
+    def _release(self, total: ClippedSum) -> None:
+        """Add noise to every trainable entry and hand the mean to the optimiser."""
+        stream: Stream = self._randomness.stream(Purpose.NOISE, self.steps_taken)
+        divisor = self.plan.length.expected_batch_size
+        for name, parameter in self._engine.parameters.items():
+            raw = total.raw_sums[name]
+            normals = torch.from_numpy(stream.normals(raw.numel())).view(raw.shape)
+            noised = raw.double().cpu() + self.plan.noise_std * normals
+            parameter.grad = (noised / divisor).to(parameter)
+
+    def _plain_gradient(self, batch: LogicalBatch) -> None:
+        """Ordinary gradient of the sampled records, for runs that are not private."""
+        self._optimizer.zero_grad(set_to_none=True)
+        for physical in batch.physical_batches(self._settings.performance):
+            losses = self._engine.loss(self._engine.model, physical)
+            torch.autograd.backward(losses.sum() / self.plan.length.expected_batch_size)
+
+    def _check_optimizer(self) -> None:
+        held = [p for group in self._optimizer.param_groups for p in group["params"]]
+        trained = {id(p): name for name, p in self._engine.parameters.items()}
+        if {id(p) for p in held} != trained.keys():
+            missing = [name for key, name in trained.items() if key not in {id(p) for p in held}]
+            strangers = sum(id(p) not in trained for p in held)
+            raise BrokenGuaranteeError(
+                f"Expected the optimiser to hold exactly the trainable parameters; missing "
+                f"{missing[:5]}, and {strangers} are not trainable parameters of the model. A "
+                "parameter outside would move without noise, or never. Build the optimiser after "
+                "the adapter, from the parameters with requires_grad."
+            )

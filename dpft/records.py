@@ -1,0 +1,121 @@
+"""From text to tensors: encoding, collating, and cutting a logical batch into physical ones."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from dpft.performance import Performance
+
+__all__ = ["EncodingSettings", "Row", "collate", "encode", "length_sorted_batches"]
+
+Row = Mapping[str, Any]
+PADDING = {"attention_mask": 0, "token_type_ids": 0, "labels": -100}
+CHUNK = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodingSettings:
+    """Which columns are encoded, and how long a record may become.
+
+    Args:
+        text_field: Column of the text.
+        pair_field: Column of a second text, None for single texts.
+        label_field: Column of the label, None for unlabelled records.
+        max_length: Most tokens of a record, special ones included; longer ones are cut.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    text_field: str = "text"
+    pair_field: str | None = None
+    label_field: str | None = "label"
+    max_length: int = 128
+
+
+def encode(
+    rows: Sequence[Row],
+    tokenizer: Any,
+    settings: EncodingSettings,
+) -> list[dict[str, Any]]:
+    """Tokenise records, each for itself.
+
+    Args:
+        rows: Records as mappings.
+        tokenizer: A Hugging Face tokenizer.
+        settings: Columns and length.
+
+    Returns:
+        One row a record: `input_ids`, `attention_mask` and what else the tokenizer gives, as lists,
+        and `labels`.
+
+    Privacy:
+        Row b depends on record b only. The rows are raw data.
+    """
+    encoded: list[dict[str, Any]] = []
+    for start in range(0, len(rows), CHUNK):
+        chunk = [rows[index] for index in range(start, min(start + CHUNK, len(rows)))]
+        texts = [[str(row[settings.text_field]) for row in chunk]]
+        if settings.pair_field is not None:
+            texts.append([str(row[settings.pair_field]) for row in chunk])
+        columns = tokenizer(*texts, truncation=True, max_length=settings.max_length)
+        for index, row in enumerate(chunk):
+            one = {name: columns[name][index] for name in columns}
+            if settings.label_field is not None:
+                one["labels"] = row[settings.label_field]
+            encoded.append(one)
+    return encoded
+
+
+def collate(rows: Sequence[Row], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Stack rows into tensors whose first dimension runs over records; lists are padded right.
+
+    Args:
+        rows: Encoded records, at least one.
+        pad_token_id: Padding of `input_ids` and `decoder_input_ids`.
+
+    Returns:
+        {name: tensor [B] or [B, T]}.
+    """
+    batch = {}
+    for name, first in rows[0].items():
+        values = [row[name] for row in rows]
+        if isinstance(first, (list, tuple)):
+            fill = PADDING.get(name, pad_token_id)
+            length = max(map(len, values))
+            values = [[*value, *[fill] * (length - len(value))] for value in values]
+        batch[name] = torch.tensor(values)
+    return batch
+
+
+def length_sorted_batches(lengths: Sequence[int], performance: Performance) -> Iterator[list[int]]:
+    """Cut records into physical batches of similar length within the token budget.
+
+    Args:
+        lengths: Length of each record in tokens.
+        performance: Token budget and largest batch.
+
+    Yields:
+        Positions of the records of one physical batch, longest records first.
+
+    Privacy:
+        Any cut gives the same clipped sum: order inside a logical batch cannot matter.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    start = 0
+    while start < len(order):
+        longest = max(1, lengths[order[start]])
+        size = max(1, min(performance.max_physical_batch, performance.token_budget // longest))
+        yield order[start : start + size]
+        start += size
+
+
+def length_of(row: Row) -> int:
+    """Return the number of tokens of an encoded row, 1 if it has no `input_ids`."""
+    ids = row.get("input_ids")
+    return len(ids) if isinstance(ids, Sequence) else 1
+
+
+Collate = Callable[[Sequence[Row]], Mapping[str, torch.Tensor]]

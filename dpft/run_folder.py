@@ -1,0 +1,244 @@
+"""The folder that one run writes. Everything in it may be published. No torch in here.
+
+    config.yaml        the resolved settings
+    environment.json   versions, kind of machine, commit
+    metrics.json       what was measured, and what each metric cost
+    certificate.json   the mechanisms that touched the data
+    report.md          the page for an auditor
+    adapter/           loads with plain peft
+    run.log            one line per few steps, no times
+
+What may not be published (tracebacks, malformed records, realised batch sizes, memory peaks) goes
+to the operator's console and nowhere else.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dpft.errors import ConfigurationError
+
+__all__ = ["RunFolder", "environment"]
+
+_DISTRIBUTIONS = (
+    "dpft",
+    "cryptography",
+    "datasets",
+    "dp-accounting",
+    "hydra-core",
+    "numpy",
+    "omegaconf",
+    "opacus",
+    "peft",
+    "pydantic",
+    "safetensors",
+    "scipy",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+_NEEDED = (
+    "config.yaml",
+    "metrics.json",
+    "certificate.json",
+    "report.md",
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Names and writes the files of one run.
+
+    Args:
+        path: The folder.
+
+    Privacy:
+        Whoever writes a file here declares its content releasable
+        (`tests/end_to_end/test_run_folder_is_releasable.py`).
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path | str) -> "RunFolder":
+        """Make the folder of a new run.
+
+        Args:
+            path: A folder that is absent or empty.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigurationError: If the folder holds anything.
+
+        Privacy:
+            Nothing, no data touched. A second run never mixes its files with those of another,
+            whose certificate would then be wrong.
+        """
+        folder = cls(Path(path))
+        folder.refuse_another_run()
+        folder.path.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @classmethod
+    def open(cls, path: Path | str) -> "RunFolder":
+        """Open the folder of a finished run.
+
+        Args:
+            path: Folder written by `dpft train`.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigurationError: If a file of a finished run is missing.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        folder = cls(Path(path))
+        missing = [name for name in _NEEDED if not (folder.path / name).is_file()]
+        if missing:
+            raise ConfigurationError(
+                f"Expected run={folder.path} to hold {', '.join(missing)}. The run did not finish, "
+                "or this is no run folder. Name the folder of a finished run, or train again."
+            )
+        return folder
+
+    def refuse_another_run(self) -> None:
+        """Raise `ConfigurationError` unless the folder is absent or empty.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ConfigurationError(
+                f"Expected run folder={self.path} to be absent or empty. It would mix the files of "
+                "two runs, and one certificate would be wrong. Choose another hydra.run.dir."
+            )
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of the adapter."""
+        return self.path / "adapter"
+
+    @property
+    def certificate(self) -> Path:
+        """File of the certificate."""
+        return self.path / "certificate.json"
+
+    @property
+    def report(self) -> Path:
+        """File of the report."""
+        return self.path / "report.md"
+
+    @property
+    def log(self) -> Path:
+        """File of the log."""
+        return self.path / "run.log"
+
+    @property
+    def config(self) -> Path:
+        """File of the resolved settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """File of the metrics."""
+        return self.path / "metrics.json"
+
+    def write_config(self, text: str) -> None:
+        """Write the resolved settings, given as YAML.
+
+        Privacy:
+            Settings are public.
+        """
+        _write(self.config, text)
+
+    def write_environment(self) -> None:
+        """Write versions, kind of machine and commit; no host, user or path.
+
+        Privacy:
+            Nothing, no data touched (`tests/dpft/test_run_folder.py`).
+        """
+        _write_json(self.path / "environment.json", environment())
+
+    def write_metrics(self, values: Mapping[str, Any]) -> None:
+        """Write the metrics.
+
+        Args:
+            values: Releasable values; infinities become null, since JSON has none.
+
+        Privacy:
+            Only public or already noisy values may be given.
+        """
+        _write_json(self.metrics, values)
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Read the metrics back.
+
+        Privacy:
+            Nothing, no data touched: metrics are released values.
+        """
+        values: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
+        return values
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, kind of machine and commit, without anything that names host or user.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    return {
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "versions": {name: _version(name) for name in _DISTRIBUTIONS},
+        "commit": _commit(),
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout this file lies in, or None."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - fixed words
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    _write(path, json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write whole or not at all: a crash leaves no half a file."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)  # noqa: PTH105 - the atomic call by its name

@@ -1,0 +1,338 @@
+"""`dpft.fit`: private fine-tuning from records to a published adapter, in one call."""
+
+import dataclasses
+import math
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from dpft.accounting import Certificate, RunRecord
+from dpft.engine.attachment import PerRecordLoss
+from dpft.errors import ConfigurationError
+from dpft.optim import Optim, OptimizerName, Schedule
+from dpft.performance import Performance
+from dpft.preflight import PreflightReport
+from dpft.privacy import Privacy, PrivacyPlan
+from dpft.private_step import PrivateStep, StepSettings
+from dpft.records import EncodingSettings, Row, collate, encode
+from dpft.report import ReportFacts, write_report
+from dpft.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+__all__ = ["FitOptions", "FitResult", "Progress", "fit"]
+
+MILESTONES = 20  # epsilon is recomputed this often during a run; a PLD takes a tenth of a second
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a step; public numbers only.
+
+    Args:
+        step: Steps taken.
+        steps: Steps planned.
+        spent_epsilon: Upper bound on epsilon so far, never below the true value.
+        target_epsilon: Epsilon of the whole plan; inf if the run is not private.
+
+    Privacy:
+        A function of the plan and the step number; nothing of the sampled records.
+    """
+
+    step: int
+    steps: int
+    spent_epsilon: float
+    target_epsilon: float
+
+
+@dataclasses.dataclass(frozen=True)
+class FitOptions:
+    """What `fit` may be given beyond its concepts.
+
+    Args:
+        encoding: Columns and length for the tokenizer.
+        seed: Public seed of the adapter's initialisation. It never touches sampling or noise.
+        step: For tests and research: pinned randomness (NOT PRIVATE), own synthetic records.
+
+    Privacy:
+        None of them changes epsilon; pinned randomness voids the guarantee and is reported.
+    """
+
+    encoding: EncodingSettings = dataclasses.field(default_factory=EncodingSettings)
+    seed: int = 0
+    step: StepSettings = dataclasses.field(default_factory=StepSettings)
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """What a run leaves behind.
+
+    Args:
+        model: The trained model, in eval mode.
+        plan: The plan that ran.
+        certificate: The mechanisms that touched the data.
+        preflight: The preflight's verdict, None if the run is not private.
+        examples_per_second: Public expected batch size x steps / wall time.
+        folder: The run folder, None if nothing was written.
+
+    Privacy:
+        Post-processing of noised updates, and public numbers.
+    """
+
+    model: nn.Module
+    plan: PrivacyPlan
+    certificate: Certificate
+    preflight: PreflightReport | None
+    examples_per_second: float
+    folder: RunFolder | None
+
+    @property
+    def epsilon(self) -> float:
+        """Epsilon spent, at `delta`; inf if the run is not private."""
+        return self.certificate.epsilon(self.delta)
+
+    @property
+    def delta(self) -> float:
+        """Delta of the plan."""
+        return self.plan.privacy.delta
+
+    @property
+    def adapter_dir(self) -> Path | None:
+        """Folder that plain peft loads, None if nothing was written."""
+        return None if self.folder is None else self.folder.adapter
+
+    @property
+    def report(self) -> Path | None:
+        """The report, None if nothing was written."""
+        return None if self.folder is None else self.folder.report
+
+
+def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept of its own
+    model: nn.Module,
+    records: Sequence[Row],
+    *,
+    loss: PerRecordLoss,
+    privacy: Privacy,
+    tokenizer: Any = None,
+    adapter: "PeftConfig | str | None" = None,
+    optim: Optim | None = None,
+    performance: Performance | None = None,
+    out: Path | str | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+    options: FitOptions | None = None,
+) -> FitResult:
+    """Fine-tune a model privately.
+
+    Args:
+        model: A transformers model; with `adapter` it is changed in place as by peft.
+        records: Training records, one unit of privacy each: texts and labels, which `tokenizer`
+            encodes, or rows that are encoded already.
+        loss: Callable (model, batch) -> losses [B], each of its own record only (`dpft.losses`).
+        privacy: The guarantee asked for.
+        tokenizer: Encodes texts and gives the padding token; needed unless rows are encoded.
+        adapter: A peft configuration, or a name known to `dpft.adapters`; unset: train what
+            requires a gradient.
+        optim: Optimiser and schedule.
+        performance: How logical batches are cut; cannot change the result's guarantee.
+        out: Run folder to write; absent or empty.
+        on_step: Called after every step.
+        options: Encoding, initialisation, and what tests need.
+
+    Returns:
+        The trained model, its certificate, and where the artefacts lie.
+
+    Raises:
+        ConfigurationError: If a setting is wrong; found before the first private record is used.
+        BrokenGuaranteeError: If the preflight fails.
+        UnsupportedError: If the model cannot be clipped exactly.
+
+    Privacy:
+        One record changes each noised sum by at most `privacy.clip_norm`. Released: every
+        iterate, so also the final adapter, and public numbers. Assumed: the stated neighbouring
+        relation, Poisson sampling as carried out here, exact per-record gradients (preflight).
+        Tests: `tests/dpft/test_training.py`, `tests/dpft/test_private_step.py`.
+
+    References:
+        Abadi et al. 2016 (1607.00133), algorithm 1.
+    """
+    chosen = options or FitOptions()
+    plan = privacy.plan(len(records))
+    folder = None if out is None else RunFolder.create(out)
+    rows = _encoded(records, tokenizer, chosen.encoding)
+    trained = _with_adapter(model, adapter, chosen.seed)
+    loop = _Loop(trained, plan, loss, optim or Optim())
+    step = loop.step(dataclasses.replace(chosen.step, performance=performance or Performance()))
+    seconds = loop.run(step, rows, _padding(tokenizer, trained), on_step)
+    result = FitResult(
+        model=trained.eval(),
+        plan=plan,
+        certificate=Certificate(runs=(_run_record(step, trained),)),
+        preflight=step.preflight,
+        examples_per_second=plan.length.expected_batch_size * plan.length.steps / seconds,
+        folder=folder,
+    )
+    if folder is not None:
+        _save(result, folder, pinned=step.randomness_is_pinned)
+    return result
+
+
+class _Loop:
+    """Optimiser, schedule and steps of one run."""
+
+    def __init__(
+        self, model: nn.Module, plan: PrivacyPlan, loss: PerRecordLoss, optim: Optim
+    ) -> None:
+        self._model = model
+        self._plan = plan
+        self._loss = loss
+        self._optimizer = _optimizer(model, optim)
+        self._scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer, partial(_learning_rate_factor, optim, plan.length.steps)
+        )
+
+    def step(self, settings: StepSettings) -> PrivateStep:
+        return PrivateStep(self._model, self._optimizer, self._plan.privacy, self._loss, settings)
+
+    def run(
+        self,
+        step: PrivateStep,
+        rows: Sequence[Row],
+        pad_token_id: int,
+        on_step: Callable[[Progress], None] | None,
+    ) -> float:
+        """Take every planned step and return the seconds that took."""
+        self._model.train()
+        course = _EpsilonCourse(self._plan, private=not step.randomness_is_pinned)
+        batches = step.batches(rows, partial(collate, pad_token_id=pad_token_id))
+        started = time.monotonic()
+        for batch in batches:
+            step(batch)
+            self._scheduler.step()
+            if on_step is not None:
+                on_step(course.after(step.steps_taken))
+        return time.monotonic() - started
+
+
+class _EpsilonCourse:
+    """Epsilon after each step, from above: a milestone's value holds for the steps before it."""
+
+    def __init__(self, plan: PrivacyPlan, *, private: bool) -> None:
+        self._plan = plan
+        self._private = private and plan.is_private
+        self._stride = math.ceil(plan.length.steps / MILESTONES)
+        self._known: dict[int, float] = {}
+
+    def after(self, step: int) -> Progress:
+        steps = self._plan.length.steps
+        milestone = min(steps, math.ceil(step / self._stride) * self._stride)
+        return Progress(step, steps, self._at(milestone), self._at(steps))
+
+    def _at(self, step: int) -> float:
+        if not self._private:
+            return math.inf
+        if step not in self._known:
+            self._known[step] = self._plan.epsilon(step)
+        return self._known[step]
+
+
+def _encoded(
+    records: Sequence[Row],
+    tokenizer: Any,
+    encoding: EncodingSettings,
+) -> Sequence[Row]:
+    if "input_ids" in records[0]:
+        return records
+    if tokenizer is None:
+        raise ConfigurationError(
+            "Expected tokenizer to be given. The records have no `input_ids`. Pass the model's "
+            "tokenizer, or encoded rows."
+        )
+    return encode(records, tokenizer, encoding)
+
+
+def _padding(tokenizer: Any, model: nn.Module) -> int:
+    """Return the padding token: the tokenizer's, else the model's, else 0 (it is masked)."""
+    for source in (tokenizer, getattr(model, "config", None)):
+        token = getattr(source, "pad_token_id", None)
+        if token is not None:
+            return int(token)
+    return 0
+
+
+def _with_adapter(model: nn.Module, adapter: "PeftConfig | str | None", seed: int) -> nn.Module:
+    if adapter is None:
+        return model
+    from peft import get_peft_model
+
+    from dpft import adapters
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if isinstance(adapter, str):
+            built: nn.Module = adapters.build(adapter, model)
+        else:
+            built = get_peft_model(model, adapter)
+    return built
+
+
+def _optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    kinds: dict[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
+        OptimizerName.ADAM: torch.optim.Adam,
+        OptimizerName.ADAMW: torch.optim.AdamW,
+        OptimizerName.SGD: torch.optim.SGD,
+    }
+    return kinds[optim.name](trainable, lr=optim.learning_rate, weight_decay=optim.weight_decay)
+
+
+def _learning_rate_factor(optim: Optim, steps: int, step: int) -> float:
+    """Return the share of the peak learning rate at a step (0, 1, ...)."""
+    if step < optim.warmup_steps:
+        return (step + 1) / optim.warmup_steps
+    if optim.schedule is Schedule.CONSTANT:
+        return 1.0
+    return max(0.0, (steps - step) / max(1, steps - optim.warmup_steps))
+
+
+def _run_record(step: PrivateStep, model: nn.Module) -> RunRecord:
+    plan = step.plan
+    base = getattr(getattr(model, "config", None), "_name_or_path", "") or "unnamed base model"
+    return RunRecord(
+        run_id=secrets.token_hex(16),
+        dataset_id=plan.privacy.dataset_id,
+        mechanism=step.mechanism,
+        adjacency=plan.length.adjacency,
+        num_records=plan.length.num_records,
+        expected_batch_size=plan.length.expected_batch_size,
+        clipping=plan.privacy.clipping.value,
+        clip_norm=plan.privacy.clip_norm,
+        delta=plan.privacy.delta,
+        private=step.is_private,
+        generator=step.generator,
+        sampler=step.sampler,
+        accountant=plan.privacy.accountant.value,
+        inputs=(Path(base).name,),
+    )
+
+
+def _save(result: FitResult, folder: RunFolder, *, pinned: bool) -> None:
+    """Write what may be published: weights after noise, the certificate, the report."""
+    save: Callable[..., None] = result.model.save_pretrained  # type: ignore[assignment]  # peft's
+    save(folder.adapter, safe_serialization=True)
+    folder.certificate.write_text(result.certificate.to_json() + "\n", encoding="utf-8")
+    folder.write_environment()
+    facts = ReportFacts(
+        plan=result.plan,
+        run=result.certificate.runs[0],
+        epsilon=result.epsilon,
+        preflight=result.preflight,
+        pinned_randomness=pinned,
+    )
+    write_report(folder.path, facts)

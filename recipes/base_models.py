@@ -1,0 +1,65 @@
+"""Turns the name of a base model into what transformers loads. No torch in here."""
+
+from pathlib import Path
+
+from dpft.errors import ConfigurationError
+from dpft.recipes.tasks import Task
+from dpft.recipes.tasks.embedded import EMBEDDED_MODEL
+
+__all__ = ["base_model_path", "chosen_base_model"]
+
+_EMBEDDED = Path(__file__).parent / "embedded" / "model"
+
+
+def chosen_base_model(asked: str | None, task: Task) -> str:
+    """Return the base model of a run: the one asked for, else the task's default.
+
+    Args:
+        asked: Folder, Hub name, "embedded", or None.
+        task: The task.
+
+    Returns:
+        Its name, in words that may be published.
+
+    Raises:
+        ConfigurationError: If there is neither, or the folder does not exist.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    name = asked if asked is not None else task.default_model()
+    if name is None:
+        raise ConfigurationError(
+            f"Expected model to be given with task={task.name}. The task has no default. "
+            "Set model=FOLDER or model=HUB_NAME."
+        )
+    base_model_path(name)
+    return name
+
+
+def base_model_path(name: str) -> str:
+    """Return the folder or Hub name to load a base model from.
+
+    Args:
+        name: Folder, Hub name, or "embedded" for the encoder in the package.
+
+    Returns:
+        The folder, or the Hub name as it is.
+
+    Raises:
+        ConfigurationError: If the name is a path without a model.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    if name == EMBEDDED_MODEL:
+        return str(_EMBEDDED)
+    path = Path(name).expanduser()
+    if (path / "config.json").is_file():
+        return str(path)
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
+        raise ConfigurationError(
+            f"Expected model={name} to be a folder with a config.json, or a Hub name. There is "
+            "nothing to load. Correct the path."
+        )
+    return name

@@ -1,0 +1,122 @@
+"""What the operator sees of a training run: progress, and where the results lie."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dpft.recipes.preparation import Prepared
+from dpft.recipes.training import Outcome, train
+from dpft.run_folder import RunFolder
+from dpft.training import Progress
+
+__all__ = ["summary", "train_and_print", "train_with_progress"]
+
+
+def train_and_print(prepared: Prepared, folder: Path, config_yaml: str) -> Outcome:
+    """Train with a progress bar and print where the results lie.
+
+    Args:
+        prepared: The prepared run.
+        folder: Absent or empty folder.
+        config_yaml: The resolved settings.
+
+    Returns:
+        What the run leaves behind.
+
+    Privacy:
+        Progress advances once per logical step and shows public numbers only: no loss, no sampled
+        count. run.log holds steps and epsilon without times, since times depend on the sample.
+    """
+    outcome = train_with_progress(prepared, folder, config_yaml)
+    print(summary(outcome))
+    return outcome
+
+
+def train_with_progress(
+    prepared: Prepared, folder: Path, config_yaml: str, title: str | None = None
+) -> Outcome:
+    """Train with a progress bar and a run.log.
+
+    Args:
+        prepared: The prepared run.
+        folder: Absent or empty folder.
+        config_yaml: The resolved settings.
+        title: Name of the run beside the bar.
+
+    Returns:
+        What the run leaves behind.
+
+    Privacy:
+        As `train_and_print`.
+    """
+    log_every = prepared.settings.run.log_every
+    with _progress(RunFolder(folder).log, log_every, title) as on_step:
+        return train(prepared, folder, config_yaml, on_step)
+
+
+def summary(outcome: Outcome) -> str:
+    """Return what a run reached and where its files are, in a few lines.
+
+    Privacy:
+        Released metrics and public numbers only.
+    """
+    result = outcome.result
+    run = result.certificate.runs[0]
+    guarantee = (
+        f"epsilon {result.epsilon:.4g} at delta {result.delta:.3g}, unit one {run.unit}, "
+        f"{run.adjacency.value}"
+        if run.private
+        else "NOT PRIVATE"
+    )
+    metrics = [
+        f"{name:<11}{value:.4f} ({outcome.metrics.status[name]['status']})"
+        for name, value in outcome.metrics.values.items()
+    ]
+    return "\n".join(
+        [
+            f"guarantee  {guarantee}",
+            *(metrics or ["metrics    none: set privacy.evaluation to say what one may cost"]),
+            f"adapter    {outcome.folder.adapter}",
+            f"report     {outcome.folder.report}",
+        ]
+    )
+
+
+@contextmanager
+def _progress(log: Path, log_every: int, title: str | None) -> Iterator[Callable[[Progress], None]]:
+    logger, handler = _run_log(log)
+    bar = tqdm(desc=title, unit="step", disable=None)  # silent where nobody watches
+
+    def on_step(progress: Progress) -> None:
+        bar.total = progress.steps
+        bar.set_postfix_str(_spent(progress), refresh=False)
+        bar.update()
+        if progress.step % log_every == 0 or progress.step == progress.steps:
+            logger.info("step %d of %d, %s", progress.step, progress.steps, _spent(progress))
+
+    try:
+        yield on_step
+    finally:
+        bar.close()
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _spent(progress: Progress) -> str:
+    if progress.target_epsilon == float("inf"):
+        return "NOT PRIVATE"
+    return f"epsilon {progress.spent_epsilon:.3f} of {progress.target_epsilon:.3f}"
+
+
+def _run_log(path: Path) -> tuple[logging.Logger, logging.Handler]:
+    """Open the log at its first line, and keep everybody else's messages out of it."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("dpft.run")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    return logger, handler

@@ -1,0 +1,257 @@
+"""From overrides to validated settings, with errors that a user can act on.
+
+Hydra composes; everything that is wrong becomes a `ConfigurationError` before any data or model is
+touched. No torch in here.
+"""
+
+import contextlib
+import difflib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dpft.errors import ConfigurationError
+from dpft.recipes.config.schema import TrainSettings
+from dpft.recipes.config.store import ADAPTER_CLASSES, SECTION_CLASSES, register_schemas, restore
+from dpft.recipes.tasks import settings_classes
+
+__all__ = [
+    "CONFIG_MODULE",
+    "CONFIG_NAME",
+    "compose_config",
+    "compose_settings",
+    "explained",
+    "settings_from",
+    "settings_from_yaml",
+    "yaml_of",
+]
+
+CONFIG_MODULE = "dpft.recipes.config.conf"
+CONFIG_NAME = "train"
+
+
+def compose_settings(overrides: Sequence[str]) -> TrainSettings:
+    """Compose and validate the settings of a training run.
+
+    Args:
+        overrides: Hydra overrides, as in "task=sst2" or "privacy.epsilon=3".
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigurationError: If a key is unknown or missing, or a value is not valid.
+
+    Privacy:
+        Nothing, no data touched.
+
+    Example:
+        >>> compose_settings(["privacy.epsilon=3"]).privacy.epsilon
+        3.0
+    """
+    with explained(overrides):
+        return settings_from(compose_config(overrides))
+
+
+def settings_from(config: DictConfig) -> TrainSettings:
+    """Validate a composed configuration.
+
+    Args:
+        config: The configuration; a node `hydra` is not looked at.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigurationError: If a key is missing or a value is not valid; all are named.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra."))
+    if missing:
+        raise ConfigurationError([_missing(key) for key in missing])
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return _settings(plain)
+
+
+def settings_from_yaml(text: str) -> TrainSettings:
+    """Read the settings back that `yaml_of` wrote.
+
+    Args:
+        text: Content of a run folder's config.yaml.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigurationError: If the text is no such configuration.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    config = OmegaConf.create(text)
+    if not isinstance(config, DictConfig) or "task" not in config:
+        raise ConfigurationError(
+            "Expected config.yaml to hold the settings of a run. Other files cannot be read. "
+            "Name a folder written by dpft train."
+        )
+    return settings_from(config)
+
+
+def yaml_of(config: DictConfig) -> str:
+    """Return the resolved configuration as YAML, without Hydra's own node.
+
+    Privacy:
+        Nothing, no data touched: settings are public.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain.pop("hydra", None)
+    return OmegaConf.to_yaml(OmegaConf.create(plain))
+
+
+@contextlib.contextmanager
+def explained(overrides: Sequence[str]) -> Iterator[None]:
+    """Turn errors of Hydra and OmegaConf into a `ConfigurationError` with the nearest key.
+
+    Args:
+        overrides: The overrides that are being composed.
+
+    Raises:
+        ConfigurationError: Instead of any error of Hydra or OmegaConf.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigurationError(_explanation(error, overrides)) from None
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """Compose without validating.
+
+    Args:
+        overrides: Hydra overrides.
+
+    Returns:
+        The configuration, interpolations not yet resolved.
+
+    Raises:
+        HydraException: If the overrides do not compose.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    register_schemas()
+    with initialize_config_module(config_module=CONFIG_MODULE, version_base="1.3"):
+        return compose(CONFIG_NAME, overrides=list(overrides))
+
+
+def _settings(plain: dict[str, Any]) -> TrainSettings:
+    sections: dict[str, Any] = {"model": plain.get("model")}
+    problems: list[str] = []
+
+    def attempt(section: str, find: Callable[[], type[Any]]) -> None:
+        try:
+            sections[section] = restore(find(), plain[section])
+        except ConfigurationError as error:
+            problems.extend(_qualified(message, section) for message in error.messages)
+
+    attempt("task", lambda: _named("task", plain, settings_classes()))
+    attempt("adapter", lambda: _named("adapter", plain, ADAPTER_CLASSES))
+    for section, declared in SECTION_CLASSES.items():
+        attempt(section, lambda declared=declared: declared)  # type: ignore[misc]  # bound now
+    if problems:
+        raise ConfigurationError(problems)
+    return TrainSettings(**sections)
+
+
+def _qualified(message: str, section: str) -> str:
+    """Name a field as the command line does: epsilon becomes privacy.epsilon."""
+    found = re.match(r"Expected (\w+)=", message)
+    if found is None:
+        return message
+    field = found[1]
+    return re.sub(rf"^(Expected ){field}=|( Change ){field}\.$", _qualify(section, field), message)
+
+
+def _qualify(section: str, field: str) -> Callable[["re.Match[str]"], str]:
+    def replacement(match: "re.Match[str]") -> str:
+        name = f"{section}.{field}"
+        return f"Expected {name}=" if match[1] else f" Change {name}."
+
+    return replacement
+
+
+def _named(section: str, plain: dict[str, Any], known: dict[str, type[Any]]) -> type[Any]:
+    name = str(plain[section]["name"])
+    if name not in known:
+        raise ConfigurationError(
+            f"Expected {section}.name={name} to be one of {', '.join(sorted(known))}. The name "
+            f"belongs to the choice of {section}. Set {section}=NAME instead."
+        )
+    return known[name]
+
+
+def _missing(key: str) -> str:
+    return f"Expected {key} to be given. It has no default. Set {key}=VALUE."
+
+
+def _explanation(error: Exception, overrides: Sequence[str]) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        return _unknown_choice(error.missing_cfg_file, error.options)
+    for override in overrides:
+        key = override.split("=")[0].lstrip("+~").split("@")[0]
+        if key and (f"'{key}'" in str(error) or f"{key}\n" in f"{error}\n"):
+            return _unknown_key(key, overrides) or _short(error)
+    return _short(error)
+
+
+def _unknown_choice(file: str, options: Sequence[str]) -> str:
+    group, _, name = file.rpartition("/")
+    nearest = difflib.get_close_matches(name, options, n=1)
+    hint = f" Did you mean {group}={nearest[0]}?" if nearest else ""
+    return f"Expected {group}={name} to be one of {', '.join(options)}.{hint}"
+
+
+def _unknown_key(key: str, overrides: Sequence[str]) -> str | None:
+    known = _known_keys(overrides)
+    if key in known:
+        return None
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {nearest[0]}?" if nearest else "Run dpft train --cfg job to see all keys."
+    return f"Expected {key} to be a known setting. Unknown keys are never ignored. {hint}"
+
+
+def _known_keys(overrides: Sequence[str]) -> list[str]:
+    groups = [text for text in overrides if text.split("=")[0] in {"task", "adapter"}]
+    try:
+        config = compose_config(groups)
+    except (HydraException, OmegaConfBaseException):
+        config = compose_config([])
+    return sorted({"experiment", "debug", *_flat(config)})
+
+
+def _flat(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, config):
+        yield f"{prefix}{key}"
+        child = config._get_node(key)  # noqa: SLF001 - the public access raises on missing values
+        if isinstance(child, DictConfig) and not child._is_none():  # noqa: SLF001 - as above
+            yield from _flat(child, f"{prefix}{key}.")
+
+
+def _short(error: Exception) -> str:
+    text = str(error)
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, OmegaConfBaseException) and str(cause) not in text:
+        text = f"{text}: {cause}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("full_key:", "object_type="))]
+    return "Expected the configuration to compose. " + " ".join(kept)

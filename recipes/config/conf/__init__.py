@@ -1,0 +1,3 @@
+"""Choices, one YAML file each; no code in here."""
+
+__all__: list[str] = []

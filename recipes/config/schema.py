@@ -1,0 +1,144 @@
+"""The settings of a training run that are not the library's own. No torch in here.
+
+`Privacy`, `Optim` and `Performance` are used as the library declares them; the settings of a task
+stand with the task.
+"""
+
+import dataclasses
+from enum import Enum
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from dpft.adapters import AdapterName
+from dpft.configuration import validated
+from dpft.optim import Optim
+from dpft.performance import Performance
+from dpft.privacy import Privacy
+from dpft.recipes.tasks import TaskSettings
+
+__all__ = [
+    "Architecture",
+    "DtypeName",
+    "LoraSettings",
+    "PoolingName",
+    "RunSettings",
+    "TrainSettings",
+]
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class PoolingName(str, Enum):
+    """How token states become one prediction: the `mean` of token logits, or the model's `head`."""
+
+    HEAD = "head"
+    MEAN = "mean"
+
+
+class DtypeName(str, Enum):
+    """Number format of the weights."""
+
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
+@validated
+class Architecture:
+    """How the base model is loaded.
+
+    Args:
+        pooling: How token states become one prediction.
+        dtype: Number format of the weights.
+        dropout: Probability, for every dropout field of the model's configuration.
+        max_length: Longest input in tokens; what is longer is cut.
+        pretrained: False draws the weights afresh from the seed, to show what pretraining gives.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    pooling: PoolingName = PoolingName.MEAN
+    dtype: DtypeName = DtypeName.FLOAT32
+    dropout: Probability = 0.0
+    max_length: Annotated[int, Field(ge=2)] = 128
+    pretrained: bool = True
+
+
+@validated
+class LoraSettings:
+    """LoRA, under peft's names.
+
+    Args:
+        name: The method.
+        r: Rank.
+        lora_alpha: The update is scaled by lora_alpha / r.
+        lora_dropout: Probability of dropout before the first factor.
+        target_modules: Ends of the names of the layers to adapt. Unset: query and value.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    name: AdapterName = AdapterName.LORA
+    r: PositiveInt = 8
+    lora_alpha: PositiveInt = 16
+    lora_dropout: Probability = 0.0
+    target_modules: tuple[str, ...] | None = None
+
+
+@validated
+class RunSettings:
+    """What concerns the run as a whole.
+
+    Args:
+        seed: Public seed of the initialisation. Never used for sampling or noise.
+        log_every: Steps between two lines of run.log.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    log_every: PositiveInt = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Everything that fixes a training run.
+
+    Args:
+        task: Settings of the task, of the class that the task registered.
+        architecture: How the base model is loaded.
+        adapter: Settings of the adapter.
+        privacy: The guarantee asked for.
+        optim: Optimiser settings.
+        performance: Speed and memory.
+        run: What concerns the run as a whole.
+        model: Folder or Hub name of the base model. Unset: the task's default.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    task: TaskSettings
+    architecture: Architecture
+    adapter: LoraSettings
+    privacy: Privacy
+    optim: Optim
+    performance: Performance
+    run: RunSettings
+    model: str | None = None
+
+    def adapter_options(self) -> dict[str, Any]:
+        """Return the adapter's options under peft's names, without the name of the method."""
+        options = {
+            field.name: getattr(self.adapter, field.name)
+            for field in dataclasses.fields(self.adapter)
+            if field.name != "name"
+        }
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in options.items()
+        }

@@ -1,0 +1,126 @@
+"""SST-2 of GLUE: sentiment of film reviews, a public benchmark."""
+
+import os
+from pathlib import Path
+
+from dpft.configuration import validated
+from dpft.errors import ConfigurationError
+from dpft.privacy import EvaluationStatus
+from dpft.recipes.tasks.tables import labelled_rows, read_rows, table_in
+from dpft.recipes.tasks.task import Row, Split, register
+
+__all__ = ["Sst2", "Sst2Settings"]
+
+HUB_NAME = "nyu-mll/glue"
+HUB_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+ASSETS_VARIABLE = "DPFT_ASSETS"
+
+
+@validated
+class Sst2Settings:
+    """Where SST-2 is.
+
+    Args:
+        name: Name of the task.
+        path: Folder with train and validation as Parquet, JSON lines or CSV. Unset: the assets
+            folder, else the Hub.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    name: str = "sst2"
+    path: str | None = None
+
+
+class Sst2:
+    """SST-2: 67,349 training and 872 validation sentences, labels negative and positive.
+
+    Args:
+        settings: Where it is.
+
+    Privacy:
+        The benchmark is public, hence metrics on its validation split cost nothing.
+    """
+
+    name = "sst2"
+    labels = ("negative", "positive")
+    text_field = "text"
+    label_field = "label"
+    evaluation: EvaluationStatus | None = EvaluationStatus.PUBLIC
+
+    def __init__(self, settings: Sst2Settings) -> None:
+        self._settings = settings
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the place of the files, without reading any record."""
+        folder = self._folder()
+        if folder is None:
+            return [] if _online() else [_nowhere()]
+        try:
+            for split in Split:
+                table_in(folder, split.value)
+        except ConfigurationError as error:
+            return list(error.messages)
+        return []
+
+    def default_model(self) -> str | None:
+        """Return the MiniLM encoder of the assets folder, else its Hub name."""
+        assets = _assets()
+        local = assets / "models" / "minilm-l6" if assets is not None else None
+        return str(local) if local is not None and local.is_dir() else HUB_MODEL
+
+    def load(self, split: Split) -> list[Row]:
+        """Read a split.
+
+        Privacy:
+            Reads raw records; nothing is released.
+        """
+        folder = self._folder()
+        if folder is None:
+            return _from_hub(split)
+        path = table_in(folder, split.value)
+        rows = read_rows(path, ("sentence", "label"))
+        return labelled_rows(path, rows, text="sentence", label="label", index_of=_index)
+
+    def _folder(self) -> Path | None:
+        if self._settings.path is not None:
+            return Path(self._settings.path)
+        assets = _assets()
+        local = assets / "data" / "glue" / "sst2" if assets is not None else None
+        return local if local is not None and local.is_dir() else None
+
+
+def _assets() -> Path | None:
+    named = os.environ.get(ASSETS_VARIABLE)
+    return Path(named) if named else None
+
+
+def _online() -> bool:
+    offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+    return all(
+        os.environ.get(name, "").upper() not in {"1", "ON", "YES", "TRUE"} for name in offline
+    )
+
+
+def _nowhere() -> str:
+    return (
+        f"Expected task.path or {ASSETS_VARIABLE} to say where SST-2 is. The Hub is switched off "
+        "by HF_HUB_OFFLINE. Set task.path to a folder with train.parquet and validation.parquet, "
+        "or try task=embedded."
+    )
+
+
+def _index(value: object) -> int | None:
+    text = str(value)
+    return int(text) if text in {"0", "1"} else None
+
+
+def _from_hub(split: Split) -> list[Row]:
+    from datasets import load_dataset
+
+    loaded = load_dataset(HUB_NAME, "sst2", split=split.value)
+    return [{"text": row["sentence"], "label": row["label"]} for row in loaded]
+
+
+register("sst2", Sst2Settings, Sst2)

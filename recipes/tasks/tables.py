@@ -1,0 +1,199 @@
+"""Reads records from CSV, JSON lines and Parquet files, and says where a file is malformed.
+
+Nothing is cached, and no message quotes what stands in a file: a message names the file, the row
+and the column. Rows are counted from 1, a header line not included.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dpft.errors import ConfigurationError
+from dpft.recipes.tasks.task import Row
+
+__all__ = ["FORMATS", "labelled_rows", "read_rows", "table_in"]
+
+MAX_PROBLEMS = 5  # more rows with the same mistake teach nothing
+
+
+def read_rows(path: Path, columns: Iterable[str]) -> list[Row]:
+    """Read the named columns of a file.
+
+    Args:
+        path: File that ends in .csv, .jsonl or .parquet.
+        columns: Columns that must be there; others are not read into the rows.
+
+    Returns:
+        One row per record, in the order of the file.
+
+    Raises:
+        ConfigurationError: If the file is missing, of another format, or lacks a column.
+
+    Privacy:
+        Reads raw records. Messages name files, rows and columns, never content
+        (`tests/recipes/test_tables.py::test_messages_never_quote_the_file`).
+    """
+    if path.suffix not in FORMATS:
+        raise ConfigurationError(
+            f"Expected file={path.name} to end in one of {', '.join(FORMATS)}. "
+            "The format is told by the ending. Convert or rename the file."
+        )
+    if not path.is_file():
+        raise ConfigurationError(
+            f"Expected file={path} to exist. There is nothing to read. Correct the path."
+        )
+    wanted = tuple(columns)
+    return [_only(path, number, row, wanted) for number, row in enumerate(_rows(path, wanted), 1)]
+
+
+def table_in(folder: Path, stem: str) -> Path:
+    """Return the file of a folder that holds a split, whatever its format.
+
+    Args:
+        folder: Folder of a data set.
+        stem: Name of the split, as in "train".
+
+    Returns:
+        Path of the first of `stem`.parquet, .jsonl, .csv that exists.
+
+    Raises:
+        ConfigurationError: If there is none.
+
+    Privacy:
+        Nothing, no data touched: only names of files are looked at.
+    """
+    found = [folder / f"{stem}{ending}" for ending in FORMATS]
+    for path in found:
+        if path.is_file():
+            return path
+    raise ConfigurationError(
+        f"Expected folder={folder} to hold {' or '.join(path.name for path in found)}. "
+        "A data set is one file per split. Correct task.path."
+    )
+
+
+def labelled_rows(
+    path: Path, rows: list[Row], *, text: str, label: str, index_of: Callable[[Any], int | None]
+) -> list[Row]:
+    """Check texts and turn labels into indices.
+
+    Args:
+        path: File the rows came from, for messages.
+        rows: The rows.
+        text: Column of the text, which must be non-empty text.
+        label: Column of the label.
+        index_of: Turns the value of the label column into an index, or None if it is no label.
+
+    Returns:
+        Rows with fields `text` and `label`.
+
+    Raises:
+        ConfigurationError: If a text or a label is malformed; the first few rows are named.
+
+    Privacy:
+        Keeps raw records. Messages name rows and columns, never content.
+    """
+    problems: list[str] = []
+    checked: list[Row] = []
+    for number, row in enumerate(rows, 1):
+        index = index_of(row[label])
+        if not isinstance(row[text], str) or not row[text].strip():
+            problems.append(_message(path, number, text, "hold text that is not empty"))
+        if index is None:
+            problems.append(_message(path, number, label, "be one of the declared labels"))
+        checked.append({"text": row[text], "label": index})
+    if problems:
+        raise ConfigurationError(_first(problems))
+    return checked
+
+
+def _first(problems: list[str]) -> list[str]:
+    more = len(problems) > MAX_PROBLEMS
+    return problems[:MAX_PROBLEMS] + (["More rows of the file have such problems."] if more else [])
+
+
+def _message(path: Path, number: int, column: str, rule: str) -> str:
+    return (
+        f"Expected file={path.name} row={number} column={column} to {rule}. "
+        "A malformed record would be learnt as it stands. Correct or remove the row."
+    )
+
+
+def _only(path: Path, number: int, row: Row, columns: tuple[str, ...]) -> Row:
+    for column in columns:
+        if column not in row or row[column] is None:
+            raise ConfigurationError(_message(path, number, column, "hold a value"))
+    return {column: row[column] for column in columns}
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+    return FORMATS[path.suffix](path, columns)
+
+
+def _require(path: Path, columns: tuple[str, ...], present: Iterable[str]) -> None:
+    there = sorted(present)
+    missing = [column for column in columns if column not in there]
+    if missing:
+        raise ConfigurationError(
+            f"Expected file={path.name} to have the column {' and '.join(missing)}. It has "
+            f"{', '.join(there) or 'none'}. Set the column names of the task."
+        )
+
+
+def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    number = 0
+    try:
+        _require(path, columns, reader.fieldnames or ())
+        for number, row in enumerate(reader, 1):  # noqa: B007 - number is used on failure
+            yield row
+    except csv.Error:
+        raise ConfigurationError(_message(path, number + 1, "any", "be valid CSV")) from None
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+    raise ConfigurationError(
+        f"Expected file={path.name} line={line} to be UTF-8. Another encoding would garble the "
+        "text. Convert the file to UTF-8."
+    )
+
+
+def _jsonl(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+    del columns  # every line has its own columns: they are checked row by row
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate((line for line in lines if line.strip()), 1):
+        try:
+            row = json.loads(line)
+        except ValueError:  # UnicodeDecodeError included
+            row = None
+        if not isinstance(row, dict):
+            raise ConfigurationError(_message(path, number, "any", "be one JSON object"))
+        yield row
+
+
+def _parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+    except ArrowInvalid:
+        raise ConfigurationError(
+            f"Expected file={path.name} to be a Parquet file. It cannot be read. Write it anew."
+        ) from None
+    _require(path, columns, file.schema_arrow.names)
+    yield from file.read(columns=list(columns)).to_pylist()
+
+
+FORMATS: dict[str, Callable[[Path, tuple[str, ...]], Iterator[Row]]] = {
+    ".parquet": _parquet,
+    ".jsonl": _jsonl,
+    ".csv": _csv,
+}

@@ -1,0 +1,153 @@
+"""One training run: prepare, load, fit, evaluate, and complete the run folder."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dpft
+from dpft import adapters
+from dpft.losses import Classification
+from dpft.recipes.metrics.accuracy import Metrics
+from dpft.recipes.metrics.evaluation import evaluate
+from dpft.recipes.model_card import write_model_card
+from dpft.recipes.models import LoadedModel, load, task_type_of
+from dpft.recipes.preparation import Prepared
+from dpft.recipes.tasks import Split
+from dpft.run_folder import RunFolder
+from dpft.training import FitOptions, FitResult, Progress
+
+__all__ = ["Outcome", "fit_only", "metrics_of", "train"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run leaves behind.
+
+    Args:
+        result: What `dpft.fit` returned.
+        metrics: Metrics of the held-out records.
+        folder: The run folder.
+
+    Privacy:
+        Releasable.
+    """
+
+    result: FitResult
+    metrics: Metrics
+    folder: RunFolder
+
+
+def train(
+    prepared: Prepared,
+    folder: Path,
+    config_yaml: str,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    """Train, evaluate and write the run folder.
+
+    Args:
+        prepared: The prepared run.
+        folder: Absent or empty folder.
+        config_yaml: The resolved settings, as they are to be written.
+        on_step: Called after every step.
+
+    Returns:
+        What the run leaves behind.
+
+    Raises:
+        ConfigurationError: If the folder holds another run, or the model cannot be loaded.
+        BrokenGuaranteeError: If the engine refuses the model.
+
+    Privacy:
+        As `dpft.fit`; the folder holds releasable files only
+        (`tests/end_to_end/test_run_folder_is_releasable.py`).
+    """
+    RunFolder(folder).refuse_another_run()
+    loaded = _load(prepared)
+    result = _fit(prepared, loaded, folder, on_step)
+    run_folder = RunFolder(folder)
+    run_folder.write_config(config_yaml)
+    write_model_card(run_folder.adapter, prepared, result)
+    held_out = loaded.encode(prepared.held_out, prepared.task)
+    metrics = evaluate(result.model, held_out, loaded.pooling, prepared.privacy)
+    run_folder.write_metrics(metrics_of(prepared, result, metrics))
+    return Outcome(result, metrics, run_folder)
+
+
+def metrics_of(prepared: Prepared, result: FitResult, metrics: Metrics) -> dict[str, Any]:
+    """Return the content of metrics.json: released metrics and public numbers.
+
+    Privacy:
+        No training loss, no sampled count, no memory peak; `examples_per_second` is the public
+        expected batch size times the steps by the wall time.
+    """
+    plan = result.plan
+    return {
+        "task": prepared.task.name,
+        "split": Split.VALIDATION.value,
+        "metrics": metrics.values,
+        "metric_status": metrics.status,
+        "private": plan.is_private,
+        "epsilon": result.epsilon,
+        "delta": result.delta,
+        "noise_multiplier": plan.noise_multiplier,
+        "sample_rate": plan.length.sample_rate,
+        "steps": plan.length.steps,
+        "expected_batch_size": plan.length.expected_batch_size,
+        "num_records": plan.length.num_records,
+        "adjacency": plan.length.adjacency.value,
+        "accountant": plan.privacy.accountant.value,
+        "dataset_id": plan.privacy.dataset_id,
+        "examples_per_second": result.examples_per_second,
+    }
+
+
+def fit_only(prepared: Prepared) -> FitResult:
+    """Train without writing or evaluating anything.
+
+    Args:
+        prepared: The prepared run.
+
+    Returns:
+        What `dpft.fit` returned.
+
+    Privacy:
+        As `dpft.fit`.
+    """
+    return _fit(prepared, _load(prepared), None, None)
+
+
+def _load(prepared: Prepared) -> LoadedModel:
+    settings = prepared.settings
+    return load(prepared.base_model, settings.architecture, prepared.task.labels, settings.run.seed)
+
+
+def _fit(
+    prepared: Prepared,
+    loaded: LoadedModel,
+    folder: Path | None,
+    on_step: Callable[[Progress], None] | None,
+) -> FitResult:
+    settings = prepared.settings
+    task_type = task_type_of(loaded.pooling)
+    options = settings.adapter_options()
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.23 for a name that is about to change.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return dpft.fit(
+            loaded.model,
+            loaded.encode(prepared.rows, prepared.task).records,
+            loss=Classification(loaded.pooling),
+            privacy=prepared.privacy,
+            tokenizer=loaded.tokenizer,
+            adapter=adapters.config(
+                settings.adapter.name, loaded.model.config, task_type, **options
+            ),
+            optim=settings.optim,
+            performance=settings.performance,
+            out=folder,
+            options=FitOptions(seed=settings.run.seed),
+            on_step=on_step,
+        )

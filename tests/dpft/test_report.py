@@ -1,0 +1,172 @@
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpft.accounting import RunRecord
+from dpft.privacy import Privacy, PrivacyMode, PrivacyPlan
+from dpft.report import ReportFacts, detection_bound, write_report
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    name: str
+    value: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.value <= self.tolerance
+
+
+@dataclasses.dataclass(frozen=True)
+class Preflight:
+    checks: tuple[Check, ...] = (Check("records equal a loop", 3e-7, 1e-4),)
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+
+PRIVACY = Privacy(
+    delta=1e-5, noise_multiplier=1.5, num_records=8000, expected_batch_size=400, steps=100
+)
+EPSILON = 1.234567
+
+
+def record(plan: PrivacyPlan, **changes: object) -> RunRecord:
+    fields: dict[str, object] = {
+        "run_id": "a1",
+        "dataset_id": "letters",
+        "mechanism": plan.mechanism() if plan.is_private else None,
+        "adjacency": plan.length.adjacency,
+        "num_records": plan.length.num_records,
+        "expected_batch_size": plan.length.expected_batch_size,
+        "clipping": plan.privacy.clipping.value,
+        "clip_norm": plan.privacy.clip_norm,
+        "delta": plan.privacy.delta,
+        "private": plan.is_private,
+        "generator": "ChaCha20",
+        "sampler": "Poisson",
+        "accountant": plan.privacy.accountant.value,
+    }
+    return RunRecord(**(fields | changes))  # type: ignore[arg-type]
+
+
+def facts(privacy: Privacy = PRIVACY, **changes: object) -> ReportFacts:
+    plan = privacy.plan(5000)
+    fields: dict[str, object] = {
+        "plan": plan,
+        "run": record(plan),
+        "epsilon": EPSILON,
+        "preflight": Preflight(),
+    }
+    return ReportFacts(**(fields | changes))  # type: ignore[arg-type]
+
+
+def text_of(folder: Path, given_facts: ReportFacts) -> str:
+    return write_report(folder, given_facts).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "one record of the training data",
+        "one record is there or not (add or remove)",
+        "**epsilon = 1.235 at delta = 1e-05**",
+        "clipped sums of Poisson samples under Gaussian noise",
+        "| Sampler | Poisson |",
+        "400 / 8000 = 0.05",
+        "| Steps | 100 |",
+        "C / (norm + 0.01), AUTO-S, C = 1",
+        "| Noise multiplier | 1.5 (noise std / C) |",
+        "| Divisor of the noisy sum | 400,",
+        "| Accountant | pld, grid 0.0001 |",
+        "| Randomness of sampling and noise | ChaCha20 |",
+        "| records equal a loop | 3e-07 | 0.0001 | pass |",
+        "none: no metric on held-out records is released",
+        "Choosing hyper-parameters",
+        "base model was trained",
+        "Other runs on the same records",
+        "time, memory, power and network",
+        "Floating-point arithmetic",
+        "torch 2",
+    ],
+)
+def test_the_report_states(tmp_path: Path, statement: str) -> None:
+    assert statement in text_of(tmp_path, facts())
+
+
+def test_the_title_is_the_first_line_of_a_private_run(tmp_path: Path) -> None:
+    text = text_of(tmp_path, facts())
+    assert text.splitlines()[0] == "# Privacy report: letters"
+    assert "NOT PRIVATE" not in text
+
+
+NOT_PRIVATE = dataclasses.replace(PRIVACY, noise_multiplier=None, mode=PrivacyMode.NOT_PRIVATE)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"pinned_randomness": True}, {"privacy": NOT_PRIVATE, "epsilon": math.inf, "preflight": None}],
+    ids=["pinned", "not_private"],
+)
+def test_first_line_of_an_unsafe_run(tmp_path: Path, changes: dict[str, object]) -> None:
+    text = text_of(tmp_path, facts(**changes))  # type: ignore[arg-type]
+    assert text.splitlines()[0] == "**NOT PRIVATE**"
+    assert "epsilon = 1.235" not in text
+    assert "Nothing is promised" in text
+
+
+def test_a_run_whose_certificate_is_not_private_is_unsafe(tmp_path: Path) -> None:
+    run = dataclasses.replace(facts().run, private=False, mechanism=None)
+    assert text_of(tmp_path, facts(run=run)).startswith("**NOT PRIVATE**\n")
+
+
+def test_a_row_count_declared_public_is_called_zero_out(tmp_path: Path) -> None:
+    text = text_of(tmp_path, facts(dataclasses.replace(PRIVACY, num_records=None)))
+    assert "(zero-out); the number of records is declared public" in text
+    assert "400 / 5000" in text
+
+
+def test_a_stated_number_of_records_hides_the_row_count(tmp_path: Path) -> None:
+    assert "5000" not in text_of(tmp_path, facts())
+
+
+def test_a_failed_check_is_not_hidden(tmp_path: Path) -> None:
+    failed = Preflight((Check("coupled", 1.0, 1e-4),))
+    text = text_of(tmp_path, facts(preflight=failed))
+    assert "NOT ALL PASSED" in text
+    assert "| coupled | 1 | 0.0001 | FAIL |" in text
+
+
+def test_a_noisy_evaluation_says_its_price(tmp_path: Path) -> None:
+    noisy = dataclasses.replace(PRIVACY, evaluation="noisy", evaluation_epsilon=0.25)
+    assert "epsilon = 0.25 each, which is not part" in text_of(tmp_path, facts(noisy))
+
+
+def test_a_name_cannot_forge_a_line(tmp_path: Path) -> None:
+    forged = dataclasses.replace(facts().run, dataset_id="x|\n| Guarantee | epsilon = 0 |")
+    text = text_of(tmp_path, facts(run=forged))
+    assert not any(line.startswith("| Guarantee | epsilon = 0") for line in text.splitlines())
+
+
+@given(st.floats(0, 20), st.floats(0, 0.1), st.floats(0, 1))
+def test_detection_is_never_below_guessing_nor_above_certainty(
+    epsilon: float, delta: float, false_alarms: float
+) -> None:
+    bound = detection_bound(epsilon, delta, false_alarms)
+    assert false_alarms - 1e-12 <= bound <= 1.0
+    assert bound <= detection_bound(epsilon + 1, delta, false_alarms) + 1e-12
+
+
+def test_detection_without_a_guarantee_is_certain() -> None:
+    assert detection_bound(math.inf, 1e-5, 0.01) == 1.0
+
+
+def test_randomised_response_attains_the_detection_bound() -> None:
+    truth = math.exp(1.0) / (1 + math.exp(1.0))
+    assert detection_bound(1.0, 0.0, 1 - truth) == pytest.approx(truth, rel=1e-12)

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+
+from dpft.errors import ConfigurationError
+from dpft.recipes.base_models import base_model_path
+
+
+def test_a_folder_with_a_model_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert base_model_path(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["org/model", "model"])
+def test_a_hub_name_is_left_as_it_is(name: str) -> None:
+    assert base_model_path(name) == name
+
+
+@pytest.mark.parametrize("name", ["/nowhere", "./nowhere", "~/nowhere", "a/b/c", ""])
+def test_a_path_without_a_model_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="nothing to load"):
+        base_model_path(name)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"a folder with a config\.json"):
+        base_model_path(str(tmp_path))
