@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from dpft.errors import ConfigurationError
+from dpft.recipes.embedded import MODEL_DIR
 from dpft.recipes.tasks import Task
 from dpft.recipes.tasks.embedded import EMBEDDED_MODEL
 
 __all__ = ["base_model_path", "chosen_base_model"]
-
-_EMBEDDED = Path(__file__).parent / "embedded" / "model"
 
 
 def chosen_base_model(asked: str | None, task: Task) -> str:
@@ -53,7 +52,7 @@ def base_model_path(name: str) -> str:
         Nothing, no data touched.
     """
     if name == EMBEDDED_MODEL:
-        return str(_EMBEDDED)
+        return str(MODEL_DIR)
     path = Path(name).expanduser()
     if (path / "config.json").is_file():
         return str(path)

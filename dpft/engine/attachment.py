@@ -126,6 +126,7 @@ class Engine:
                 parameter.__class__ = nn.Parameter
                 parameter.__dict__.pop("dpft_interception", None)
                 parameter.__dict__.pop("dpft_key", None)
+            interception.is_over = True
             if interception.state is not None:
                 interception.state.closed = True
 

@@ -26,6 +26,12 @@ AUGMENTED = {
     "__itruediv__": torch.Tensor.div,
     "__idiv__": torch.Tensor.div,
 }
+UNDERSCORED = {
+    "add_": torch.Tensor.add,
+    "sub_": torch.Tensor.sub,
+    "mul_": torch.Tensor.mul,
+    "div_": torch.Tensor.div,
+}
 HARMLESS = frozenset({"requires_grad_", "retain_grad", "register_hook"})
 Rewritten = Callable[["Interception"], Any]
 
@@ -62,9 +68,9 @@ def rewrite_in_place(
         return lambda interception: _set_item(interception, *args)
     if name == "copy_":
         return lambda interception: _write(args[0], _expanded(interception, args[1], args[0].shape))
-    plain = AUGMENTED.get(name) or getattr(torch.Tensor, name.removesuffix("_"), None)
+    plain = AUGMENTED.get(name) or UNDERSCORED.get(name)
     if plain is None:
-        raise _refused(name, "has no out-of-place form")
+        raise _refused(name, "is not among the forms that are rewritten")
     return lambda interception: _write(
         args[0], _carry_out(interception, plain, (args[0].clone(), *args[1:]), kwargs)
     )

@@ -47,11 +47,21 @@ class Interception:
         self.names = names
         self.state: StepState | None = None
         self.recorder: Recorder | None = None
+        self.is_over = False
         self._keys = keys
         self._buffers = buffers
 
     def operate(self, func: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Carry out one operation with a tracked operand, in-place forms rewritten."""
+        """Carry out one operation with a tracked operand, in-place forms rewritten.
+
+        Raises:
+            BrokenGuaranteeError: If the pass is over.
+        """
+        if self.is_over:
+            raise BrokenGuaranteeError(
+                f"Expected all parameters of {operation_name(func)} to belong to the current pass. "
+                "A gradient across passes would by-pass clipping. Do not keep tensors between them."
+            )
         rewritten = rewrite_in_place(func, args, kwargs)
         if rewritten is not None:
             return rewritten(self)
@@ -65,7 +75,7 @@ class Interception:
         if self.recorder is not None:
             args, kwargs = tree_unflatten(flat, spec)
             result = func(*args, **kwargs)
-            meets_records = self.recorder.observe(key, name, operands, result)
+            result, meets_records = self.recorder.observe(key, name, operands, result)
             return result if meets_records else self._expression(result, key)
         if self.state is None or self.state.closed:
             raise BrokenGuaranteeError(

@@ -53,10 +53,11 @@ class Taint(TorchFunctionMode):
         """Run the operation; taint its result, and what it wrote to, if an operand is tainted."""
         result = func(*args, **(kwargs or {}))
         operands = _tensors((args, kwargs))
-        if any(self.has(operand) for operand in operands):
-            name = getattr(func, "__name__", "")
-            written = args[:1] if name.endswith("_") else ()
-            self.add(_tensors((result, written)))
+        clean = [operand for operand in operands if not self.has(operand)]
+        if len(clean) < len(operands):
+            writes = getattr(func, "__name__", "").endswith("_")
+            written = _tensors((result, args[:1] if writes else ()))
+            self.add(written if writes else [t for t in written if not _is_view_of(t, clean)])
         return result
 
     def add(self, tensors: Sequence[torch.Tensor]) -> None:
@@ -73,6 +74,14 @@ class Taint(TorchFunctionMode):
 
 def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata  # noqa: SLF001 - the only stable identity of a storage
+
+
+def _is_view_of(tensor: torch.Tensor, others: Sequence[torch.Tensor]) -> bool:
+    """Whether a tensor shows another one's memory: a mere view of a constant, as by expand_as."""
+    with torch._C.DisableTorchFunction():  # noqa: SLF001 - torch offers no other
+        return bool(tensor.numel()) and any(
+            _storage(tensor) == _storage(other) for other in others if other.numel()
+        )
 
 
 def _tensors(tree: object) -> list[torch.Tensor]:
@@ -98,26 +107,23 @@ class Recorder:
         self._known = known
 
     def observe(
-        self, key: int, name: str, operands: Sequence[torch.Tensor], result: object
-    ) -> bool:
+        self, key: int, name: str, operands: Sequence[torch.Tensor], result: Any
+    ) -> tuple[Any, bool]:
         """Note one site.
 
         Returns:
-            Whether the result carries records; if so it is tainted.
+            The result, and whether it carries records; if so it is tainted, and it is a copy where
+            it would share the memory of a parameter.
         """
         tainted = tuple(self.taint.has(operand) for operand in operands)
         shapes = tuple(tuple(operand.shape) for operand in operands)
         shape = tuple(result.shape) if isinstance(result, torch.Tensor) else None
         self.observations.append(Observation(key, name, shapes, tainted, shape))
-        layouts = self._known.get(key, frozenset())
-        expands = any(
-            layout.is_boundary and layout.fits(shapes, shapes_batch(layout, shapes))
-            for layout in layouts
-        )
-        meets_records = any(tainted) or expands
-        if meets_records:
-            self.taint.add(_tensors(result))
-        return meets_records
+        meets_records = any(tainted) or self._known_to_expand(key, shapes)
+        if meets_records and isinstance(result, torch.Tensor):
+            result = result.clone() if _is_view_of(result, operands) else result
+            self.taint.add([result])
+        return result, meets_records
 
     def _known_to_expand(self, key: int, shapes: Sequence[tuple[int, ...]]) -> bool:
         return any(

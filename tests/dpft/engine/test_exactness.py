@@ -6,6 +6,7 @@ The error is the one the library promises: the largest, over parameters and reco
 
 import functools
 import warnings
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -31,7 +32,10 @@ from transformers import (
 )
 
 import dpft
+from dpft.engine.attachment import PerRecordLoss
 
+Loop = Callable[[nn.Module, Mapping[str, torch.Tensor], PerRecordLoss], dict[str, torch.Tensor]]
+Error = Callable[[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]], float]
 BATCH, TOKENS, VOCABULARY = 5, 9, 100
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 TASK = {"bert": "SEQ_CLS", "gpt2": "CAUSAL_LM", "t5": "SEQ_2_SEQ_LM", "llama": "CAUSAL_LM"}
@@ -102,7 +106,7 @@ def adapter(method: str, architecture: str) -> PeftConfig:
     lora = functools.partial(
         LoraConfig, task_type=task, target_modules=attention, r=4, fan_in_fan_out=conv1d
     )
-    configs = {
+    configs: dict[str, Callable[[], PeftConfig]] = {
         "lora": lora,
         "lora_bias": lambda: lora(bias="all"),
         "lora_head": lambda: lora(modules_to_save=HEAD[architecture]),
@@ -150,7 +154,7 @@ def records(batch: int = BATCH, tokens: int = TOKENS) -> dict[str, torch.Tensor]
     }
 
 
-def losses(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def losses(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Return one loss a record, whatever the architecture."""
     kind = model.config.model_type
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
@@ -168,30 +172,6 @@ def losses(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     )
     weights = batch["attention_mask"][:, 1:].to(each.dtype)
     return (each * weights).sum(1) / weights.sum(1)
-
-
-def loop(model: nn.Module, batch: dict[str, torch.Tensor], loss=losses) -> dict[str, torch.Tensor]:
-    """Return per-record gradients by one backward pass a record."""
-    named = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    rows = {name: [] for name in named}
-    for index in range(len(next(iter(batch.values())))):
-        one = {name: value[index : index + 1] for name, value in batch.items()}
-        grads = torch.autograd.grad(loss(model, one).sum(), list(named.values()), allow_unused=True)
-        for (name, parameter), grad in zip(named.items(), grads, strict=True):
-            rows[name].append(torch.zeros_like(parameter) if grad is None else grad)
-    return {name: torch.stack(each) for name, each in rows.items()}
-
-
-def error(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """Return the promised error."""
-    assert got.keys() == expected.keys()
-    whole = torch.stack([ref.flatten(1).norm(dim=1) for ref in expected.values()]).norm(dim=0)
-    worst = 0.0
-    for name, ref in expected.items():
-        scale = torch.maximum(ref.flatten(1).norm(dim=1), 1e-3 * whole)
-        gap = (got[name] - ref).flatten(1).norm(dim=1)
-        worst = max(worst, float((gap / scale).max()))
-    return worst
 
 
 METHODS = (
@@ -216,9 +196,9 @@ CASES = [
 @pytest.mark.parametrize(("method", "architecture"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 def test_gradients_equal_a_loop_over_single_records(
-    method: str, architecture: str, dtype: torch.dtype
+    method: str, architecture: str, dtype: torch.dtype, loop: Loop, error: Error
 ) -> None:
     model, batch = prepare(method, architecture, dtype), records()
-    expected = loop(model, batch)
+    expected = loop(model, batch, losses)
     got = dpft.per_record_gradients(model, losses, batch)
     assert error(got, expected) <= TOLERANCE[dtype]

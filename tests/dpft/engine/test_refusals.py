@@ -1,0 +1,274 @@
+"""Everything that would let a gradient by-pass clipping raises, and says what to do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.nn import functional
+
+import dpft
+from dpft.engine.attachment import Engine
+from dpft.errors import BrokenGuaranteeError, UnsupportedError
+
+Batch = Mapping[str, torch.Tensor]
+WIDTH = 4
+
+
+def records(batch: int = 3, tokens: int = 5) -> dict[str, torch.Tensor]:
+    return {"x": torch.randn(batch, tokens, WIDTH)}
+
+
+def mean(model: nn.Module, batch: Batch) -> torch.Tensor:
+    return model(batch["x"]).flatten(1).mean(1)
+
+
+class Applies(nn.Module):
+    """Applies a function of (x, weight)."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(WIDTH))
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x, self.weight)
+
+
+class Double(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return x * weight
+
+    @staticmethod
+    def backward(_: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return grad, grad.sum((0, 1))
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weight)
+        return weight**2
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return 2 * ctx.saved_tensors[0] * grad
+
+
+def test_a_batch_mean_is_refused() -> None:
+    model = Applies(lambda x, weight: x * (weight + x.mean(dim=(0, 1))))
+    with pytest.raises(UnsupportedError, match="mixes records"):
+        dpft.per_record_gradients(model, mean, records())
+
+
+def test_a_batch_mean_equal_in_shape_to_a_constant_is_refused() -> None:
+    model = Applies(lambda x, weight: x + weight * x.sum(0)[0])
+    with pytest.raises(UnsupportedError, match="mixes records"):
+        dpft.per_record_gradients(model, mean, records())
+
+
+def test_a_mean_over_the_batch_as_loss_is_refused() -> None:
+    model = Applies(lambda x, weight: x * weight)
+    with pytest.raises(BrokenGuaranteeError, match="losses of shape"):
+        dpft.per_record_gradients(model, lambda m, b: m(b["x"]).mean().reshape(1), records())
+
+
+def test_losses_with_a_trailing_dimension_are_refused() -> None:
+    model = Applies(lambda x, weight: x * weight)
+    with pytest.raises(BrokenGuaranteeError, match="losses of shape"):
+        dpft.per_record_gradients(model, lambda m, b: mean(m, b).unsqueeze(1), records())
+
+
+def test_a_loss_of_parameters_alone_is_refused() -> None:
+    model = Applies(lambda x, weight: x * weight)
+    with pytest.raises(BrokenGuaranteeError):
+        dpft.per_record_gradients(model, lambda m, b: m.weight.sum().expand(len(b["x"])), records())
+
+
+def test_a_custom_function_that_mixes_records_and_parameters_is_refused_by_name() -> None:
+    def late(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        doubled: torch.Tensor = Double.apply(x, weight)
+        return doubled
+
+    model = Applies(late)
+    with pytest.raises(UnsupportedError, match="Double"):
+        dpft.per_record_gradients(model, mean, records())
+
+
+def test_a_custom_function_bound_before_the_step_is_refused() -> None:
+    with pytest.raises(BrokenGuaranteeError):
+        dpft.per_record_gradients(Applies(Double.apply), mean, records())
+
+
+def test_a_custom_function_of_parameters_alone_is_an_expression() -> None:
+    model, data = Applies(lambda x, weight: x * Square.apply(weight)), records()
+    got = dpft.per_record_gradients(model, mean, data)["weight"]
+    expected = 2 * model.weight * data["x"].sum(1) / (5 * WIDTH)
+    assert torch.allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, weight: x + weight.add_(1.0),
+        lambda x, weight: torch.mul(x, weight, out=torch.empty_like(x)),
+        lambda x, weight: x + torch.zeros(WIDTH).add_(weight),
+        lambda x, weight: x.clone().masked_scatter_(x > 0, weight.repeat(100)),
+        lambda x, weight: x + torch.zeros(WIDTH).copy_(weight),
+    ],
+    ids=["into_parameter", "out", "into_constant", "masked_scatter", "copy_into_constant"],
+)
+def test_in_place_forms_outside_the_list_are_refused(function: Any) -> None:
+    with pytest.raises(UnsupportedError, match="in-place"):
+        dpft.per_record_gradients(Applies(function), mean, records())
+
+
+def test_time_major_records_are_found_or_refused() -> None:
+    layer = nn.MultiheadAttention(WIDTH, 2)
+
+    def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+        x = batch["x"].transpose(0, 1)
+        return model(x, x, x, need_weights=False)[0].transpose(0, 1).flatten(1).sum(1)
+
+    with pytest.raises(UnsupportedError):
+        dpft.per_record_gradients(layer, loss, records())
+
+
+def test_a_module_that_couples_records_is_refused_by_name() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(5 * WIDTH, 3), nn.BatchNorm1d(3))
+    with pytest.raises(UnsupportedError, match="BatchNorm1d"):
+        dpft.per_record_gradients(model, mean, records())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own imports
+def test_a_compiled_model_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="compiled"):
+        Engine(torch.compile(nn.Linear(WIDTH, 2)), mean)
+
+
+def test_data_parallel_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="DataParallel"):
+        Engine(nn.DataParallel(nn.Linear(WIDTH, 2)), mean)
+
+
+def test_merged_and_disabled_adapters_are_refused() -> None:
+    model = get_peft_model(nn.Sequential(nn.Linear(WIDTH, WIDTH)), LoraConfig(target_modules=["0"]))
+    model.merge_adapter()
+    with pytest.raises(UnsupportedError, match="merged"):
+        Engine(model, mean)
+    model.unmerge_adapter()
+    with model.disable_adapter(), pytest.raises(UnsupportedError, match="isabled"):
+        Engine(model, mean)
+
+
+def test_a_parameter_subclass_is_refused() -> None:
+    class Strange(nn.Parameter):
+        pass
+
+    model = nn.Linear(WIDTH, 2)
+    model.weight = Strange(torch.randn(2, WIDTH))
+    with pytest.raises(BrokenGuaranteeError, match="plain torch"):
+        Engine(model, mean)
+
+
+def test_a_parameter_made_trainable_late_is_refused() -> None:
+    model = nn.Linear(WIDTH, 2)
+    model.bias.requires_grad_(requires_grad=False)
+    engine = Engine(model, mean)
+    model.bias.requires_grad_(requires_grad=True)
+    with pytest.raises(BrokenGuaranteeError, match="bias"):
+        engine.raw_gradients(records())
+
+
+def test_a_replaced_parameter_is_refused() -> None:
+    model = nn.Linear(WIDTH, 2)
+    engine = Engine(model, mean)
+    model.weight = nn.Parameter(torch.randn(2, WIDTH))
+    with pytest.raises(BrokenGuaranteeError, match="new tensors"):
+        engine.raw_gradients(records())
+
+
+def test_a_gradient_that_was_there_before_is_refused_and_deleted() -> None:
+    model = nn.Linear(WIDTH, 2)
+    engine = Engine(model, mean)
+    mean(model, records()).sum().backward()
+    with pytest.raises(BrokenGuaranteeError, match="before the backward"):
+        engine.raw_gradients(records())
+    assert model.weight.grad is None
+
+
+def test_a_gradient_that_by_passed_the_engine_is_refused_and_deleted() -> None:
+    model = nn.Linear(WIDTH, 2)
+
+    def leaking(model: nn.Module, batch: Batch) -> torch.Tensor:
+        with torch._C.DisableTorchFunctionSubclass():
+            return functional.linear(batch["x"], model.weight, model.bias).flatten(1).mean(1)
+
+    with pytest.raises(BrokenGuaranteeError, match="after the backward"):
+        dpft.per_record_gradients(model, leaking, records())
+    assert model.weight.grad is None
+
+
+def test_an_expression_with_a_stranger_among_its_leaves_is_refused() -> None:
+    stranger = torch.randn(WIDTH, requires_grad=True)
+    model = Applies(lambda x, weight: x * (weight * stranger))
+    with pytest.raises(BrokenGuaranteeError, match="attached parameters"):
+        dpft.per_record_gradients(model, mean, records())
+
+
+def test_a_stranger_at_a_boundary_is_refused() -> None:
+    stranger = torch.randn(WIDTH, requires_grad=True)
+    model = Applies(lambda x, weight: torch.addcmul(x, weight, stranger))
+    with pytest.raises(BrokenGuaranteeError, match="not"):
+        dpft.per_record_gradients(model, mean, records())
+
+
+def test_a_parameter_kept_from_an_earlier_step_is_refused() -> None:
+    kept: list[torch.Tensor] = []
+
+    def function(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        kept.append(weight * 2)
+        return x * kept[0]
+
+    with pytest.raises(BrokenGuaranteeError):
+        dpft.per_record_gradients(Applies(function), mean, records())
+
+
+def test_tensors_of_different_length_in_a_batch_are_refused() -> None:
+    model = nn.Linear(WIDTH, 2)
+    with pytest.raises(BrokenGuaranteeError, match="same first dimension"):
+        dpft.per_record_gradients(model, mean, {"x": torch.randn(3, WIDTH), "y": torch.ones(2)})
+
+
+def test_a_model_without_trainable_parameters_is_refused() -> None:
+    model = nn.Linear(WIDTH, 2).requires_grad_(requires_grad=False)
+    with pytest.raises(BrokenGuaranteeError, match="nothing to train"):
+        dpft.per_record_gradients(model, mean, records())
+
+
+def test_a_position_in_the_batch_cannot_be_learned() -> None:
+    class ByPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(50, 1, WIDTH))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.table[: len(x)]
+
+    with pytest.raises(UnsupportedError, match="expand"):
+        dpft.per_record_gradients(ByPlace(), mean, records())
+
+
+def test_records_of_unequal_length_on_one_axis_are_refused() -> None:
+    def packed(model: nn.Module, batch: Batch) -> torch.Tensor:
+        mask = batch["attention_mask"].bool()
+        flat = model(batch["x"][mask])
+        out = flat.new_zeros(*mask.shape, flat.shape[-1]).masked_scatter(mask.unsqueeze(-1), flat)
+        return out.flatten(1).mean(1)
+
+    batch = {**records(), "attention_mask": torch.ones(3, 5, dtype=torch.long)}
+    with pytest.raises(UnsupportedError, match="unequal length"):
+        dpft.per_record_gradients(nn.Linear(WIDTH, 2), packed, batch)

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from dpft.losses import Pooling
+from dpft.performance import Performance
+from dpft.privacy import EvaluationStatus, Privacy
+from dpft.recipes.config.schema import Architecture
+from dpft.recipes.metrics.evaluation import evaluate, predict_logits
+from dpft.recipes.models import Encoded, load
+from dpft.recipes.tasks import Split
+from dpft.recipes.tasks.embedded import Embedded, EmbeddedSettings
+
+
+@pytest.fixture(scope="module")
+def classifier() -> tuple[torch.nn.Module, Encoded]:
+    task = Embedded(EmbeddedSettings())
+    loaded = load("embedded", Architecture(), task.labels, 0)
+    return loaded.model, loaded.encode(task.load(Split.VALIDATION)[:40], task)
+
+
+def privacy(**fields: object) -> Privacy:
+    given = {"delta": 1e-5, "noise_multiplier": 1.0, "steps": 1} | fields
+    return Privacy(**given)  # type: ignore[arg-type]
+
+
+def test_logits_come_back_in_the_order_of_the_records_however_they_are_batched(
+    classifier: tuple[torch.nn.Module, Encoded],
+) -> None:
+    model, encoded = classifier
+    alone = Performance(max_physical_batch=1)
+    together = predict_logits(model, encoded, Pooling.MEAN)
+    one_by_one = predict_logits(model, encoded, Pooling.MEAN, alone)
+    torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=0)
+
+
+def test_accuracy_counts_what_is_right(classifier: tuple[torch.nn.Module, Encoded]) -> None:
+    model, encoded = classifier
+    predicted = predict_logits(model, encoded, Pooling.MEAN).argmax(-1).tolist()
+    rows = [row | {"labels": label} for row, label in zip(encoded.records, predicted, strict=True)]
+    rows[0]["labels"] = (predicted[0] + 1) % 5
+    relabelled = Encoded(rows, encoded.pad_token_id)
+    found = evaluate(model, relabelled, Pooling.MEAN, privacy(evaluation=EvaluationStatus.PUBLIC))
+    assert found.values == {"accuracy": 39 / 40}
+
+
+@pytest.mark.parametrize("status", [None, EvaluationStatus.NONE])
+def test_records_nobody_declared_public_are_not_even_predicted(
+    status: EvaluationStatus | None,
+) -> None:
+    untouchable = torch.nn.Module()
+    assert (
+        evaluate(untouchable, Encoded([], 0), Pooling.MEAN, privacy(evaluation=status)).values == {}
+    )
