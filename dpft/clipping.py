@@ -81,7 +81,7 @@ class ClippedSum:
         factors_B = clip_factors(raw_norms(raw), self._style, self._clip_norm)
         kept_B = factors_B > 0
         for name, grads in raw.items():
-            rows = grads.reshape(len(grads), -1).to(self.raw_sums[name].dtype)
+            rows = _rows(grads).to(self.raw_sums[name].dtype)
             rows = torch.where(kept_B.unsqueeze(1), rows, torch.zeros_like(rows))
             total = factors_B.to(rows.dtype) @ rows
             self.raw_sums[name] += total.view_as(self.raw_sums[name])
@@ -90,7 +90,12 @@ class ClippedSum:
 def raw_norms(raw: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Return the l2 norm [B] of every record's whole gradient, in float32 or better."""
     squares = [
-        grads.reshape(len(grads), -1).to(torch.promote_types(grads.dtype, torch.float32)).square().sum(1)
+        _rows(grads).to(torch.promote_types(grads.dtype, torch.float32)).square().sum(1)
         for grads in raw.values()
     ]
     return torch.stack(squares).sum(0).sqrt()
+
+
+def _rows(grads: torch.Tensor) -> torch.Tensor:
+    """Return per-record gradients as a matrix, one row a record; a scalar's too."""
+    return grads.reshape(len(grads), -1)

@@ -4,7 +4,7 @@ from typing import Any
 
 from dpft.recipes.metrics.accuracy import Metrics
 from dpft.recipes.metrics.evaluation import evaluate
-from dpft.recipes.models import LoadedModel, load
+from dpft.recipes.models import LoadedModel, load, quiet_peft
 from dpft.recipes.preparation import Prepared
 from dpft.run_folder import RunFolder
 
@@ -47,4 +47,5 @@ def load_trained(prepared: Prepared, folder: RunFolder) -> tuple[LoadedModel, An
     settings = prepared.settings
     labels = prepared.task.labels
     loaded = load(prepared.base_model, settings.architecture, labels, settings.run.seed)
-    return loaded, PeftModel.from_pretrained(loaded.model, str(folder.adapter)).eval()
+    with quiet_peft():
+        return loaded, PeftModel.from_pretrained(loaded.model, str(folder.adapter)).eval()

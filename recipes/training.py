@@ -1,7 +1,6 @@
 """One training run: prepare, load, fit, evaluate, and complete the run folder."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from dpft.losses import Classification
 from dpft.recipes.metrics.accuracy import Metrics
 from dpft.recipes.metrics.evaluation import evaluate
 from dpft.recipes.model_card import write_model_card
-from dpft.recipes.models import LoadedModel, load, task_type_of
+from dpft.recipes.models import LoadedModel, load, quiet_peft, task_type_of
 from dpft.recipes.preparation import Prepared
 from dpft.recipes.tasks import Split
 from dpft.run_folder import RunFolder
@@ -133,9 +132,7 @@ def _fit(
     settings = prepared.settings
     task_type = task_type_of(loaded.pooling)
     options = settings.adapter_options()
-    with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.23 for a name that is about to change.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+    with quiet_peft():
         return dpft.fit(
             loaded.model,
             loaded.encode(prepared.rows, prepared.task).records,

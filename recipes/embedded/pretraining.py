@@ -40,7 +40,7 @@ class PretrainingPlan:
     Args:
         steps: Optimiser steps, at least 1.
         batch_size: Texts in one step.
-        learning_rate: Peak of the schedule (linear warm-up over a twentieth, linear decay to 0).
+        learning_rate: Peak of the schedule (linear warm-up over a twelfth, linear decay to 0).
         num_messages: Generated messages of the corpus.
         num_passages: Passages of prose of the corpus; 0 needs no assets.
         seed: Seed of corpus, initialisation and batches.
@@ -51,7 +51,7 @@ class PretrainingPlan:
         Nothing private: public text alone.
     """
 
-    steps: int = 1200
+    steps: int = 2400
     batch_size: int = 128
     learning_rate: float = 2e-3
     num_messages: int = 120_000
@@ -164,7 +164,7 @@ def _random(plan: PretrainingPlan, step: int, purpose: int) -> np.random.Generat
 
 
 def _schedule(step: int, steps: int) -> float:
-    warm_up = max(1, steps // 20)
+    warm_up = max(1, steps // 12)
     return min((step + 1) / warm_up, (steps - step) / max(1, steps - warm_up), 1.0)
 
 

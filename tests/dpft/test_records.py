@@ -1,0 +1,41 @@
+"""Encoding and collating, and the cut into physical batches."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpft.performance import Performance
+from dpft.records import collate, length_sorted_batches
+
+
+@given(
+    lengths=st.lists(st.integers(1, 200), max_size=60),
+    budget=st.integers(1, 400),
+    largest=st.integers(1, 20),
+)
+def test_physical_batches_are_a_partition_within_the_budget(
+    lengths: list[int], budget: int, largest: int
+) -> None:
+    performance = Performance(token_budget=budget, max_physical_batch=largest)
+    parts = list(length_sorted_batches(lengths, performance))
+    assert sorted(index for part in parts for index in part) == list(range(len(lengths)))
+    for part in parts:
+        padded = len(part) * max(lengths[index] for index in part)
+        assert len(part) == 1 or (padded <= budget and len(part) <= largest)
+
+
+def test_lists_are_padded_right_and_numbers_stacked() -> None:
+    batch = collate(
+        [
+            {"input_ids": [5, 6, 7], "attention_mask": [1, 1, 1], "labels": 2},
+            {"input_ids": [8], "attention_mask": [1], "labels": 0},
+        ],
+        pad_token_id=9,
+    )
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [2, 0]
+
+
+def test_padded_labels_carry_no_loss() -> None:
+    batch = collate([{"labels": [1, 2]}, {"labels": [3]}], pad_token_id=0)
+    assert batch["labels"].tolist() == [[1, 2], [3, -100]]
