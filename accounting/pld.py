@@ -3,6 +3,9 @@
 Connect-the-dots discretisation by dp-accounting. Imported on demand by the registry.
 """
 
+import math
+from collections.abc import Callable
+
 from dpft.accounting.grid import Grid
 from dpft.accounting.mechanisms import Adjacency, PoissonGaussian
 from dpft.accounting.registry import register
@@ -31,6 +34,7 @@ def pld_epsilon(mechanisms: tuple[PoissonGaussian, ...], delta: float, grid: Gri
         Koskela et al. 2020 (1906.03049); Doroshenko et al. 2022 (2207.04380), section 3.
     """
     import dp_accounting
+    import numpy as np
     from dp_accounting.pld import PLDAccountant
 
     relations = dp_accounting.NeighboringRelation
@@ -42,4 +46,21 @@ def pld_epsilon(mechanisms: tuple[PoissonGaussian, ...], delta: float, grid: Gri
     accountant = PLDAccountant(relation, grid.interval_for(mechanisms))
     for mechanism in mechanisms:
         accountant.compose(mechanism.event())
-    return float(accountant.get_epsilon(delta))
+    with np.errstate(over="ignore"):
+        epsilon = float(accountant.get_epsilon(delta))
+    return epsilon if math.isfinite(epsilon) else _epsilon_by_bisection(accountant.get_delta, delta)
+
+
+def _epsilon_by_bisection(delta_at: Callable[[float], float], delta: float) -> float:
+    """Return epsilon between 600 and 760 where the quotient of dp-accounting overflows.
+
+    It divides by sums of exp(-loss), which lose all digits near exp(-709); delta at a given epsilon
+    does not. The upper end of the interval is returned, so the result stays a bound.
+    """
+    low, high = 600.0, 760.0
+    if delta_at(high) > delta:  # the tail mass alone exceeds delta
+        return math.inf
+    for _ in range(16):
+        middle = (low + high) / 2
+        low, high = (middle, high) if delta_at(middle) > delta else (low, middle)
+    return high

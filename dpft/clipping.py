@@ -10,7 +10,7 @@ import torch
 
 from dpft.privacy import AUTO_S_GAMMA, ClippingStyle
 
-__all__ = ["ClippedSum", "clip_factors"]
+__all__ = ["ClippedSum", "clip_factors", "raw_norms"]
 
 # Contributions are clipped to a little less than the bound, so that rounding in float32 stays
 # inside it: float32 sums of squares and the weighted sum are off by far less than 1e-3.

@@ -163,8 +163,8 @@ def _values(facts: ReportFacts) -> dict[str, Any]:
 
 
 def _percent_rounded_up(share: float) -> str:
-    """Never understate: 99.96% is not rounded to a friendlier number."""
-    return f"{math.ceil(share * 1000) / 10:.1f}%"
+    """Never understate: 2.711% becomes 2.72%."""
+    return f"{math.ceil(share * 10_000) / 100:.2f}%"
 
 
 def _evaluation(plan: PrivacyPlan) -> str:

@@ -164,8 +164,8 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
     """
     chosen = options or FitOptions()
     plan = privacy.plan(len(records))
-    folder = None if out is None else RunFolder.create(out)
     rows = _encoded(records, tokenizer, chosen.encoding)
+    folder = None if out is None else RunFolder.create(out)
     trained = _with_adapter(model, adapter, chosen.seed)
     loop = _Loop(trained, plan, loss, optim or Optim())
     step = loop.step(dataclasses.replace(chosen.step, performance=performance or Performance()))
@@ -276,7 +276,7 @@ def _with_adapter(model: nn.Module, adapter: "PeftConfig | str | None", seed: in
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if isinstance(adapter, str):
-            built: nn.Module = adapters.build(adapter, model)
+            built: nn.Module = adapters.build(adapter, model)  # type: ignore[arg-type]  # transformers' 
         else:
             built = get_peft_model(model, adapter)
     return built

@@ -122,7 +122,7 @@ class Boundary(torch.autograd.Function):
         result, saved = rule.forward(call, operands)
         call.operands = []  # from here on only autograd's own saved tensors keep them alive
         ctx.rule, ctx.call = rule, call  # type: ignore[attr-defined]  # autograd's open context
-        ctx.save_for_backward(*saved)
+        ctx.save_for_backward(*saved)  # type: ignore[arg-type]  # torch takes None too
         return result
 
     @staticmethod

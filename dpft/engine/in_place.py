@@ -87,7 +87,8 @@ def _set_item(interception: "Interception", target: torch.Tensor, index: Any, va
 
 
 def _expanded(interception: "Interception", value: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    result = _carry_out(interception, torch.Tensor.expand, (value, shape), {})
+    expand: Callable[..., Any] = torch.Tensor.expand
+    result = _carry_out(interception, expand, (value, shape), {})
     assert isinstance(result, torch.Tensor)
     return result
 

@@ -98,7 +98,8 @@ class Interception:
             for operand in call.operands
         ]
         self._refuse_strangers(call)
-        result: torch.Tensor = Boundary.apply(rule, call, *detached)
+        apply: Operation = Boundary.apply
+        result: torch.Tensor = apply(rule, call, *detached)
         return result
 
     def _refuse_strangers(self, call: Call) -> None:

@@ -73,7 +73,8 @@ class Taint(TorchFunctionMode):
 
 
 def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # noqa: SLF001 - the only stable identity of a storage
+    identity: int = tensor.untyped_storage()._cdata  # noqa: SLF001 - a storage has no other identity
+    return identity
 
 
 def _is_view_of(tensor: torch.Tensor, others: Sequence[torch.Tensor]) -> bool:

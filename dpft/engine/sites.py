@@ -12,7 +12,7 @@ import torch
 
 from dpft.errors import UnsupportedError
 
-__all__ = ["Layout", "Observation", "RecordAxis", "SiteTable", "layout_of"]
+__all__ = ["Layout", "Observation", "RecordAxis", "SiteTable", "layout_of", "split_records"]
 
 SiteKey = int
 Shape = tuple[int, ...]
@@ -43,7 +43,7 @@ class RecordAxis:
     def records_first(self, tensor: torch.Tensor, batch_size: int) -> torch.Tensor:
         """Return a view [B, ...]; a flattened axis becomes [B, ..., L, ...] in its place."""
         if self.flattened:
-            tensor = tensor.unflatten(self.dim, (batch_size, -1))
+            tensor = split_records(tensor, self.dim, batch_size)
         return tensor.movedim(self.dim, 0)
 
 
@@ -95,6 +95,12 @@ class Observation:
     shapes: tuple[Shape, ...]
     tainted: tuple[bool, ...]
     result: Shape | None
+
+
+def split_records(tensor: torch.Tensor, dim: int, batch_size: int) -> torch.Tensor:
+    """Return a tensor whose dimension of B x L entries is split into B and L."""
+    shape = tensor.shape
+    return tensor.reshape(*shape[:dim], batch_size, -1, *shape[dim + 1 :])
 
 
 def layout_of(small: Observation, large: Observation, sizes: tuple[int, int]) -> Layout:

@@ -5,6 +5,7 @@ import pytest
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
 
 from dpft import adapters
+from dpft.adapters.lora import configure
 from dpft.adapters.registry import AdapterName, register
 from dpft.errors import ConfigurationError
 
@@ -16,7 +17,6 @@ TINY = BertConfig(
     num_hidden_layers=1,
     num_attention_heads=2,
     intermediate_size=16,
-    num_labels=3,
 )
 
 
@@ -38,7 +38,7 @@ def test_unknown_method_suggests_the_nearest() -> None:
 def test_a_name_is_registered_once() -> None:
     adapters.config("lora", "bert", None)
     with pytest.raises(ConfigurationError, match="adapter=lora to be new"):
-        register("lora", lambda model_type, task_type, **options: None)  # type: ignore[arg-type,return-value]
+        register("lora", configure)
 
 
 @pytest.mark.parametrize("model_class", [BertForSequenceClassification, BertForTokenClassification])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from transformers import (
     AutoModelForSequenceClassification,
@@ -19,7 +21,7 @@ from dpft.errors import ConfigurationError
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 30,
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -30,10 +32,23 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-DISTILBERT = {"vocab_size": 30, "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 16}
-GPT2 = {"vocab_size": 30, "n_embd": 16, "n_layer": 1, "n_head": 2}
-T5 = {"vocab_size": 30, "d_model": 16, "d_ff": 16, "num_layers": 1, "num_heads": 2, "d_kv": 8}
-ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+DISTILBERT: dict[str, Any] = {
+    "vocab_size": 30,
+    "dim": 16,
+    "n_layers": 1,
+    "n_heads": 2,
+    "hidden_dim": 16,
+}
+GPT2: dict[str, Any] = {"vocab_size": 30, "n_embd": 16, "n_layer": 1, "n_head": 2}
+T5: dict[str, Any] = {
+    "vocab_size": 30,
+    "d_model": 16,
+    "d_ff": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "d_kv": 8,
+}
+ENDS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
 def every_architecture() -> list[PretrainedConfig]:
@@ -57,7 +72,7 @@ def every_architecture() -> list[PretrainedConfig]:
 def test_every_fresh_layer_of_the_head_is_trained_and_saved(
     config: PretrainedConfig, auto: type[AutoModelForSequenceClassification]
 ) -> None:
-    model = auto.from_config(config)
+    model = auto.from_config(config)  # type: ignore[no-untyped-call]  # theirs
     backbone = model.base_model_prefix
     head = [name for name, _ in model.named_parameters() if not name.startswith(f"{backbone}.")]
     adapted = adapters.build("lora", model, r=2)

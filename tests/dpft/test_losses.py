@@ -1,5 +1,7 @@
 """Each loss is a function of its own record only."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import (
@@ -19,7 +21,7 @@ from dpft.losses import (
     Regression,
     SequenceToSequence,
 )
-from dpft.records import Row, collate
+from dpft.records import collate
 
 WORDS = 50
 BERT = BertConfig(
@@ -32,12 +34,12 @@ BERT = BertConfig(
 )
 
 
-def rows(label: str) -> list[Row]:
+def rows(label: str) -> list[dict[str, Any]]:
     generator = torch.Generator().manual_seed(2)
-    made = []
+    made: list[dict[str, Any]] = []
     for length in (9, 4, 6):
         ids = torch.randint(1, WORDS, (length,), generator=generator).tolist()
-        row: Row = {"input_ids": ids, "attention_mask": [1] * length}
+        row = {"input_ids": ids, "attention_mask": [1] * length}
         labels = {"class": length % 3, "score": length / 7, "tokens": [-100, -100, *ids[2:]]}
         made.append({**row, "labels": labels[label]})
     return made

@@ -75,7 +75,7 @@ def test_a_run_that_is_not_private_has_infinite_epsilon() -> None:
 def test_bad_settings_are_refused_by_name(fields: dict[str, object], named: str) -> None:
     good: dict[str, object] = {"epsilon": 3.0, "delta": 1e-5, "steps": 5}
     with pytest.raises(ConfigurationError, match=named):
-        dpft.Privacy(**{**good, **fields})  # type: ignore[arg-type]  # bad on purpose
+        dpft.Privacy(**{**good, **fields})
 
 
 def test_all_bad_settings_are_named_at_once() -> None:

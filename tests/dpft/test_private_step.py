@@ -53,7 +53,7 @@ class Run:
         self.model = nn.Sequential(nn.Linear(WIDTH, 8), nn.Tanh(), nn.Linear(8, 1))
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1.0)
         fields = {"delta": 1e-3, "expected_batch_size": EXPECTED, "steps": 3, **privacy}
-        self.privacy = dpft.Privacy(noise_multiplier=noise_multiplier, **fields)  # type: ignore[arg-type]  # numbers
+        self.privacy = dpft.Privacy(noise_multiplier=noise_multiplier, **fields)
         self.step = PrivateStep(self.model, self.optimizer, self.privacy, of, settings)
 
     def flat(self) -> torch.Tensor:

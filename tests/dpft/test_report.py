@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpft.accounting import RunRecord
-from dpft.privacy import Privacy, PrivacyMode, PrivacyPlan
+from dpft.privacy import EvaluationStatus, Privacy, PrivacyMode, PrivacyPlan
 from dpft.report import ReportFacts, detection_bound, write_report
 
 
@@ -144,7 +144,7 @@ def test_a_failed_check_is_not_hidden(tmp_path: Path) -> None:
 
 
 def test_a_noisy_evaluation_says_its_price(tmp_path: Path) -> None:
-    noisy = dataclasses.replace(PRIVACY, evaluation="noisy", evaluation_epsilon=0.25)
+    noisy = dataclasses.replace(PRIVACY, evaluation=EvaluationStatus.NOISY, evaluation_epsilon=0.25)
     assert "epsilon = 0.25 each, which is not part" in text_of(tmp_path, facts(noisy))
 
 

@@ -1,7 +1,6 @@
 """Nothing in a run folder tells of a record, of a sampled batch or of a key."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ class Spied(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def spied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spied]:
+def spied(tmp_path_factory: pytest.TempPathFactory) -> Spied:
     """Run the embedded task, writing down what the run must keep to itself."""
     found = Spied(tmp_path_factory.mktemp("spied") / "run", [], [])
     original = SecretRandomness.poisson_sample
@@ -39,7 +38,7 @@ def spied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spied]:
         batch = f"privacy.expected_batch_size={EXPECTED}"
         folder = f"hydra.run.dir={found.folder}"
         assert cli.main(["train", "privacy.steps=4", batch, "run.log_every=1", folder]) == 0
-    yield found
+    return found
 
 
 def content(folder: Path) -> bytes:

@@ -17,8 +17,13 @@ def test_no_metric_at_all_without_a_status() -> None:
 def test_noisy_accuracy_is_the_noised_count_and_carries_its_price(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = []
-    monkeypatch.setattr(module, "discrete_laplace", lambda epsilon: asked.append(epsilon) or -7)
+    asked: list[float] = []
+
+    def noise(epsilon: float) -> int:
+        asked.append(epsilon)
+        return -7
+
+    monkeypatch.setattr(module, "discrete_laplace", noise)
     found = accuracy(57, 100, EvaluationStatus.NOISY, 0.5)
     assert asked == [0.5]
     assert found.values == {"accuracy": 0.5}
@@ -29,7 +34,7 @@ def test_noisy_accuracy_is_the_noised_count_and_carries_its_price(
 def test_noisy_accuracy_stays_a_share(
     noise: int, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "discrete_laplace", lambda epsilon: noise)
+    monkeypatch.setattr(module, "discrete_laplace", lambda _: noise)
     assert accuracy(5, 10, EvaluationStatus.NOISY, 1.0).values["accuracy"] == value
 
 

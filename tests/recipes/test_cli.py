@@ -92,7 +92,7 @@ def test_each_refusal_has_its_exit_code_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(main=raising(error)))
+    monkeypatch.setattr(cli, "import_module", lambda _: SimpleNamespace(main=raising(error)))
     assert cli.main(["doctor"]) == code
     assert capsys.readouterr().err == f"{error}\n"
 
@@ -101,7 +101,7 @@ def test_the_unexpected_shows_its_traceback_on_the_console(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bug = ZeroDivisionError("a bug")
-    monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(main=raising(bug)))
+    monkeypatch.setattr(cli, "import_module", lambda _: SimpleNamespace(main=raising(bug)))
     assert cli.main(["doctor"]) == 1
     assert "Traceback" in capsys.readouterr().err
 

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dpft.errors import ConfigurationError
-from dpft.optim import Optim
+from dpft.performance import Performance
 from dpft.privacy import PrivacyMode
 from dpft.recipes.config.composition import (
     compose_config,
@@ -63,7 +63,7 @@ def test_no_argument_means_the_embedded_task() -> None:
     settings = compose_settings([])
     assert settings.task.name == "embedded"
     assert settings.model is None
-    assert settings.optim == Optim()
+    assert settings.performance == Performance()
 
 
 def test_a_task_brings_its_own_choices() -> None:
@@ -118,7 +118,7 @@ def test_all_bad_values_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("override", ["privacy.clipping=flatt", "adapter.name=lorra"])
 def test_enumerations_take_their_values_only(override: str) -> None:
-    with pytest.raises(ConfigurationError, match=override.split("=")[0]):
+    with pytest.raises(ConfigurationError, match=override.split("=", maxsplit=1)[0]):
         compose_settings([override])
 
 

@@ -73,5 +73,5 @@ def test_records_are_cut_to_the_longest_length() -> None:
 
 def test_a_model_that_transformers_cannot_load_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ConfigurationError, match="to load with architecture.pooling=mean"):
+    with pytest.raises(ConfigurationError, match=r"to load with architecture\.pooling=mean"):
         load(str(tmp_path), Architecture(), LABELS, 0)

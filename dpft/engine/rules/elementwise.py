@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from dpft.engine.boundary import Call, Gradients, Tensors
-from dpft.engine.sites import RecordAxis
+from dpft.engine.sites import RecordAxis, split_records
 
 __all__ = ["ELEMENTWISE", "elementwise_applies"]
 
@@ -57,7 +57,7 @@ class _Elementwise:
             share = share.sum(broadcast, keepdim=True)
         first = share.movedim(axis.dim, 0)
         if axis.flattened:
-            first = first.unflatten(0, (call.batch_size, -1)).sum(1)
+            first = split_records(first, 0, call.batch_size).sum(1)
         return first.reshape(call.batch_size, *shape)
 
 

@@ -30,14 +30,14 @@ class _Embedding:
         """Capture the scattered gradient; rows of the padding index get none."""
         (indices,) = saved
         assert indices is not None
-        settings = _settings(call)
-        rows, width = settings["rows"], grad.shape[-1]
+        rows, padding = _settings(call)
+        width = grad.shape[-1]
         index_BN = call.records_first(0, indices).reshape(call.batch_size, -1)
         axis = call.layout.operands[0]
         assert axis is not None
         grad_BND = axis.records_first(grad, call.batch_size).reshape(call.batch_size, -1, width)
-        if settings["padding"] is not None:
-            grad_BND = grad_BND.masked_fill((index_BN == settings["padding"]).unsqueeze(-1), 0)
+        if padding is not None:
+            grad_BND = grad_BND.masked_fill((index_BN == padding).unsqueeze(-1), 0)
         table_BVD = grad.new_zeros(call.batch_size, rows, width)
         table_BVD.scatter_add_(1, index_BN.unsqueeze(-1).expand(-1, -1, width), grad_BND)
         call.capture(1, table_BVD)
@@ -69,10 +69,10 @@ def embedding_applies(call: Call) -> bool:
     return call.layout.operands[0] is not None and call.layout.operands[1:] == (None,)
 
 
-def _settings(call: Call) -> dict[str, int | None]:
+def _settings(call: Call) -> tuple[int, int | None]:
     args, kwargs = call.arguments([None] * len(call.positions))
     padding = kwargs.get("padding_idx", args[2] if len(args) > 2 else None)
     rows = call.shapes[1][0]
     if padding is not None and padding < 0:
         padding = None if call.func is torch.embedding else rows + padding
-    return {"rows": rows, "padding": padding}
+    return rows, padding

@@ -38,7 +38,7 @@ class _Expand:
         sizes = list(grad.shape)
         sizes[axis.dim] = 1
         one = _Single(call, tuple(sizes))
-        _, pull = torch.func.vjp(one.run, source.detach())
+        pull = torch.func.vjp(one.run, source.detach())[1]
         (grads_B,) = torch.func.vmap(pull, in_dims=axis.dim)(grad)
         call.capture(0, grads_B)
         return [None] * len(needs)

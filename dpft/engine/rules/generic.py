@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from dpft.engine.boundary import Call, Gradients, Tensors
-from dpft.engine.sites import RecordAxis
+from dpft.engine.sites import RecordAxis, split_records
 from dpft.errors import UnsupportedError
 
 __all__ = ["GENERIC"]
@@ -72,7 +72,7 @@ def _pull_each_record(
                 full[index] = value
             return call.run(full)
 
-        _, vjp = torch.func.vjp(run, *[kept[index] for index in wanted])
+        vjp = torch.func.vjp(run, *[kept[index] for index in wanted])[1]
         pulled: Tensors = vjp(_keep(grad_one, call.result_axis))
         return pulled
 
@@ -85,7 +85,7 @@ def _pull_each_record(
 def _split(tensor: torch.Tensor, axis: RecordAxis | None, batch_size: int) -> torch.Tensor:
     if axis is None or not axis.flattened:
         return tensor
-    return tensor.unflatten(axis.dim, (batch_size, -1))
+    return split_records(tensor, axis.dim, batch_size)
 
 
 def _keep(tensor: torch.Tensor, axis: RecordAxis | None) -> torch.Tensor:
