@@ -210,7 +210,8 @@ class _Loop:
         """Take every planned step and return the seconds that took."""
         self._model.train()
         course = _EpsilonCourse(self._plan, private=not step.randomness_is_pinned)
-        batches = step.batches(rows, partial(collate, pad_token_id=pad_token_id))
+        device = next(self._model.parameters()).device
+        batches = step.batches(rows, partial(_on_device, pad_token_id, device))
         started = time.monotonic()
         for batch in batches:
             step(batch)
@@ -257,6 +258,13 @@ def _encoded(
     return encode(records, tokenizer, encoding)
 
 
+def _on_device(
+    pad_token_id: int, device: torch.device, rows: Sequence[Row]
+) -> dict[str, torch.Tensor]:
+    """Collate rows where the model lies."""
+    return {name: value.to(device) for name, value in collate(rows, pad_token_id).items()}
+
+
 def _padding(tokenizer: Any, model: nn.Module) -> int:
     """Return the padding token: the tokenizer's, else the model's, else 0 (it is masked)."""
     for source in (tokenizer, getattr(model, "config", None)):
@@ -276,7 +284,7 @@ def _with_adapter(model: nn.Module, adapter: "PeftConfig | str | None", seed: in
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if isinstance(adapter, str):
-            built: nn.Module = adapters.build(adapter, model)  # type: ignore[arg-type]  # transformers' 
+            built: nn.Module = adapters.build(adapter, model)  # type: ignore[arg-type]  # transformers'
         else:
             built = get_peft_model(model, adapter)
     return built

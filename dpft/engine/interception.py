@@ -14,7 +14,7 @@ from dpft.engine.boundary import Boundary, Call
 from dpft.engine.in_place import rewrite_in_place
 from dpft.engine.rules import rule_for
 from dpft.engine.tracked import Expression, is_tracked, mark
-from dpft.errors import BrokenGuaranteeError
+from dpft.errors import BrokenGuaranteeError, UnsupportedError
 
 if TYPE_CHECKING:
     from dpft.engine.captures import StepState
@@ -90,6 +90,11 @@ class Interception:
         return self._boundary(Call(func, name, flat, spec, layout, self.state))
 
     def _boundary(self, call: Call) -> torch.Tensor:
+        if torch.is_autocast_enabled(call.operands[0].device.type):
+            raise UnsupportedError(
+                f"Expected autocast to be off at {call.name}. Per-record gradients under autocast "
+                "are not shown to be exact. Load the model in the precision it is to run in."
+            )
         rule = rule_for(call)
         detached = [
             operand

@@ -132,9 +132,7 @@ def test_progress_never_states_less_epsilon_than_was_spent() -> None:
 
 
 def test_private_training_learns_with_little_noise() -> None:
-    privacy = dpft.Privacy(
-        noise_multiplier=0.1, delta=1e-3, expected_batch_size=40, steps=60
-    )
+    privacy = dpft.Privacy(noise_multiplier=0.1, delta=1e-3, expected_batch_size=40, steps=60)
     result = fit(privacy=privacy, optim=dpft.Optim(learning_rate=0.03))
     batch = {
         "input_ids": torch.tensor([[3, 9, 9], [4, 9, 9]]),

@@ -64,7 +64,9 @@ def layer_norm_applies(call: Call) -> bool:
 def _named(call: Call, operands: Sequence[torch.Tensor | None]) -> dict[str, Any]:
     places = [_Place(index) for index in range(len(call.positions))]
     args, kwargs = call.arguments(places)
-    named: dict[str, Any] = dict(zip(("input", "shape", "weight", "bias", "eps"), args, strict=False))
+    named: dict[str, Any] = dict(
+        zip(("input", "shape", "weight", "bias", "eps"), args, strict=False)
+    )
     named.update({("shape" if k == "normalized_shape" else k): v for k, v in kwargs.items()})
     roles = [""] * len(places)
     for role, value in named.items():

@@ -149,6 +149,14 @@ def test_a_compiled_model_is_refused() -> None:
         Engine(torch.compile(nn.Linear(WIDTH, 2)), mean)
 
 
+def test_autocast_is_refused() -> None:
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        pytest.raises(UnsupportedError, match="autocast"),
+    ):
+        dpft.per_record_gradients(nn.Linear(WIDTH, 2), mean, records())
+
+
 def test_data_parallel_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="DataParallel"):
         Engine(nn.DataParallel(nn.Linear(WIDTH, 2)), mean)
