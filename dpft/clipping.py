@@ -14,7 +14,7 @@ __all__ = ["ClippedSum", "clip_factors", "raw_norms"]
 
 # Contributions are clipped to a little less than the bound, so that rounding in float32 stays
 # inside it: float32 sums of squares and the weighted sum are off by far less than 1e-3.
-ROUNDING_MARGIN = 1e-3
+_ROUNDING_MARGIN = 1e-3
 
 
 def clip_factors(
@@ -40,7 +40,7 @@ def clip_factors(
     References:
         Abadi et al. 2016 (1607.00133), algorithm 1; Bu et al. 2022 (2206.07136), equation 4.
     """
-    bound = clip_norm * (1 - ROUNDING_MARGIN)
+    bound = clip_norm * (1 - _ROUNDING_MARGIN)
     if style is ClippingStyle.FLAT:
         factors = (bound / raw_norms_B).clamp(max=1.0)
         factors = torch.where(raw_norms_B == 0, torch.ones_like(factors), factors)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["validated"]
 
-Declared = TypeVar("Declared", bound=type)
+_Declared = TypeVar("_Declared", bound=type)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def validated(declared: Declared) -> Declared:
+def validated(declared: _Declared) -> _Declared:
     """Turn a class of annotated fields into a frozen, validated, keyword-only dataclass.
 
     Args:

@@ -22,8 +22,8 @@ __all__ = [
     "classification_logits",
 ]
 
-Batch = Mapping[str, torch.Tensor]
-IGNORED = -100  # label of tokens that carry no loss, as in transformers
+_Batch = Mapping[str, torch.Tensor]
+_IGNORED = -100  # label of tokens that carry no loss, as in transformers
 
 
 class Pooling(str, Enum):
@@ -37,7 +37,7 @@ class Pooling(str, Enum):
     MEAN = "mean"
 
 
-def classification_logits(model: nn.Module, batch: Batch, pooling: Pooling) -> torch.Tensor:
+def classification_logits(model: nn.Module, batch: _Batch, pooling: Pooling) -> torch.Tensor:
     """Return class scores [B, C].
 
     Args:
@@ -70,7 +70,7 @@ class Classification:
 
     pooling: Pooling = Pooling.HEAD
 
-    def __call__(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: _Batch) -> torch.Tensor:
         """Return losses [B]; `labels` is [B] of class numbers."""
         logits = classification_logits(model, batch, self.pooling)
         return functional.cross_entropy(logits, batch["labels"], reduction="none")
@@ -89,7 +89,7 @@ class Regression:
 
     pooling: Pooling = Pooling.HEAD
 
-    def __call__(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: _Batch) -> torch.Tensor:
         """Return losses [B]; `labels` is [B] of real numbers."""
         scores = classification_logits(model, batch, self.pooling).squeeze(-1)
         return (scores - batch["labels"].to(scores.dtype)).square()
@@ -103,7 +103,7 @@ class CausalLanguageModelling:
         Loss b depends on record b only (`tests/dpft/test_losses.py`).
     """
 
-    def __call__(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: _Batch) -> torch.Tensor:
         """Return losses [B]; `labels` is [B, T], -100 where a token carries no loss."""
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         labels = batch["labels"]
@@ -119,14 +119,14 @@ class SequenceToSequence:
         Loss b depends on record b only (`tests/dpft/test_losses.py`).
     """
 
-    def __call__(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: _Batch) -> torch.Tensor:
         """Return losses [B]; `labels` is [B, T], -100 where a token carries no loss."""
         return _token_mean(model(**batch).logits, batch["labels"])
 
 
 def _token_mean(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     each = functional.cross_entropy(
-        logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED
+        logits.transpose(1, 2), labels, reduction="none", ignore_index=_IGNORED
     )
-    counted = (labels != IGNORED).sum(1).clamp(min=1)  # a record without a target has loss zero
+    counted = (labels != _IGNORED).sum(1).clamp(min=1)  # a record without a target has loss zero
     return each.sum(1) / counted

@@ -17,13 +17,13 @@ from dpft.errors import BrokenGuaranteeError
 from dpft.privacy import Privacy
 from dpft.records import Collate, Row
 
-__all__ = ["Check", "PreflightReport", "run_preflight"]
+__all__ = ["Check", "PreflightReport", "SyntheticRecords", "run_preflight"]
 
-Gradients = Mapping[str, torch.Tensor]
-TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4}
-LOW_PRECISION = 5e-2  # bf16 and fp16 have 8 and 11 bits
-PERTURBATION = 0.02
-SEED = 20_260_101  # public: synthetic records and their dropout masks are no secret
+_Gradients = Mapping[str, torch.Tensor]
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4}
+_LOW_PRECISION = 5e-2  # bf16 and fp16 have 8 and 11 bits
+_PERTURBATION = 0.02
+_SEED = 20_260_101  # public: synthetic records and their dropout masks are no secret
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,11 +137,11 @@ def run_preflight(engine: Engine, records: SyntheticRecords, privacy: Privacy) -
 def _perturbed(engine: Engine) -> Iterator[None]:
     """Move parameters away from exact zeros (LoRA's B), where gradients of others vanish."""
     kept = {name: p.detach().clone() for name, p in engine.parameters.items()}
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(_SEED)
     with torch.no_grad():
         for parameter in engine.parameters.values():
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-            parameter.add_(PERTURBATION * noise)
+            parameter.add_(_PERTURBATION * noise)
     try:
         yield
     finally:
@@ -164,13 +164,13 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _same_dropout() -> Iterator[None]:
     with torch.random.fork_rng():
-        torch.manual_seed(SEED)
+        torch.manual_seed(_SEED)
         yield
 
 
 def _weighted_sum_error(engine: Engine, batch: Mapping[str, torch.Tensor]) -> float:
     size = len(next(iter(batch.values())))
-    weights_B = torch.randn(size, generator=torch.Generator().manual_seed(SEED))
+    weights_B = torch.randn(size, generator=torch.Generator().manual_seed(_SEED))
     with _same_dropout():
         raw = engine.raw_gradients(batch)
     with _same_dropout():
@@ -183,7 +183,7 @@ def _weighted_sum_error(engine: Engine, batch: Mapping[str, torch.Tensor]) -> fl
 
 def _reference(
     engine: Engine, batch: Mapping[str, torch.Tensor], weights: torch.Tensor | None = None
-) -> Gradients:
+) -> _Gradients:
     """Return autograd's own gradient of the (weighted) sum of losses, without interception."""
     loss: PerRecordLoss = engine.loss
     with torch.enable_grad():
@@ -196,12 +196,12 @@ def _reference(
     }
 
 
-def _loop_error(raw: Gradients, singles: Sequence[Gradients]) -> float:
+def _loop_error(raw: _Gradients, singles: Sequence[_Gradients]) -> float:
     rows = [{name: grads[b] for name, grads in raw.items()} for b in range(len(singles))]
     return _error(rows, singles)
 
 
-def _error(got: Sequence[Gradients], expected: Sequence[Gradients]) -> float:
+def _error(got: Sequence[_Gradients], expected: Sequence[_Gradients]) -> float:
     """Return max |G - ref| / max(|ref|, 1e-3 |whole ref|) over parameters and records."""
     worst = 0.0
     for one, ref in zip(got, expected, strict=True):
@@ -215,11 +215,11 @@ def _error(got: Sequence[Gradients], expected: Sequence[Gradients]) -> float:
     return worst
 
 
-def _unreached(engine: Engine, singles: Sequence[Gradients]) -> list[str]:
+def _unreached(engine: Engine, singles: Sequence[_Gradients]) -> list[str]:
     return [name for name in engine.parameters if all(not bool(one[name].any()) for one in singles)]
 
 
-def _largest(engine: Engine, raw: Gradients, privacy: Privacy) -> float:
+def _largest(engine: Engine, raw: _Gradients, privacy: Privacy) -> float:
     largest = 0.0
     for scale in (1.0, 1e6):
         for record in range(len(next(iter(raw.values())))):
@@ -232,4 +232,4 @@ def _largest(engine: Engine, raw: Gradients, privacy: Privacy) -> float:
 
 def _tolerance(engine: Engine) -> float:
     types = {parameter.dtype for parameter in engine.model.parameters()}
-    return max(TOLERANCE.get(dtype, LOW_PRECISION) for dtype in types)
+    return max(_TOLERANCE.get(dtype, _LOW_PRECISION) for dtype in types)

@@ -23,15 +23,17 @@ from dpft.configuration import validated
 from dpft.errors import ConfigurationError
 
 __all__ = [
+    "AUTO_S_GAMMA",
     "ClippingStyle",
     "EvaluationStatus",
+    "PlannedLength",
     "Privacy",
     "PrivacyMode",
     "PrivacyPlan",
 ]
 
-PositiveFloat = Annotated[float, Field(gt=0)]
-PositiveInt = Annotated[int, Field(ge=1)]
+_PositiveFloat = Annotated[float, Field(gt=0)]
+_PositiveInt = Annotated[int, Field(ge=1)]
 _NOISE_WITHOUT_PRIVACY = (
     "Expected epsilon and noise_multiplier unset with mode=not_private. A run without noise has "
     "no epsilon. Unset both, or set mode=private."
@@ -100,18 +102,18 @@ class Privacy:
     """
 
     delta: Annotated[float, Field(gt=0, lt=1)]
-    epsilon: PositiveFloat | None = None
-    noise_multiplier: PositiveFloat | None = None
-    num_records: PositiveInt | None = None
-    expected_batch_size: PositiveInt = 1024
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = None
-    clip_norm: PositiveFloat = 1.0
+    epsilon: _PositiveFloat | None = None
+    noise_multiplier: _PositiveFloat | None = None
+    num_records: _PositiveInt | None = None
+    expected_batch_size: _PositiveInt = 1024
+    epochs: _PositiveInt | None = None
+    steps: _PositiveInt | None = None
+    clip_norm: _PositiveFloat = 1.0
     clipping: ClippingStyle = ClippingStyle.AUTO_S
     accountant: Accountant = Accountant.PLD
     dataset_id: str = "unnamed"
     evaluation: EvaluationStatus | None = None
-    evaluation_epsilon: PositiveFloat | None = None
+    evaluation_epsilon: _PositiveFloat | None = None
     mode: PrivacyMode = PrivacyMode.PRIVATE
 
     def __post_init__(self) -> None:

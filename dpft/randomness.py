@@ -13,12 +13,12 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
-__all__ = ["PinnedRandomness", "Purpose", "SecretRandomness"]
+__all__ = ["PinnedRandomness", "Purpose", "SecretRandomness", "Stream"]
 
-KEY_BYTES = 32
-MANTISSA_BITS = 53
-Uint64s = npt.NDArray[np.uint64]
-Floats = npt.NDArray[np.float64]
+_KEY_BYTES = 32
+_MANTISSA_BITS = 53
+_Uint64s = npt.NDArray[np.uint64]
+_Floats = npt.NDArray[np.float64]
 
 
 class Purpose(IntEnum):
@@ -47,7 +47,7 @@ class SecretRandomness:
 
     def __init__(self) -> None:
         """Draw a fresh key."""
-        self._key = secrets.token_bytes(KEY_BYTES)
+        self._key = secrets.token_bytes(_KEY_BYTES)
 
     def __repr__(self) -> str:
         """Name the generator; never the key."""
@@ -100,7 +100,7 @@ class PinnedRandomness(SecretRandomness):
 
     def __init__(self, seed: int) -> None:
         """Derive the key from the seed."""
-        self._key = seed.to_bytes(KEY_BYTES, "little")
+        self._key = seed.to_bytes(_KEY_BYTES, "little")
 
 
 class Stream:
@@ -117,11 +117,11 @@ class Stream:
         nonce = bytes(4) + int(purpose).to_bytes(4, "little") + step.to_bytes(8, "little")
         self._encryptor = Cipher(ChaCha20(key, nonce), mode=None).encryptor()
 
-    def integers(self, count: int) -> Uint64s:
+    def integers(self, count: int) -> _Uint64s:
         """Return `count` uniform 64-bit integers."""
         return np.frombuffer(self._encryptor.update(bytes(8 * count)), dtype="<u8")
 
-    def normals(self, count: int) -> Floats:
+    def normals(self, count: int) -> _Floats:
         """Return `count` independent standard normals in float64."""
         pairs = (count + 1) // 2
         uniforms = self._uniforms(2 * pairs)
@@ -129,6 +129,6 @@ class Stream:
         angle = 2.0 * np.pi * uniforms[pairs:]
         return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
 
-    def _uniforms(self, count: int) -> Floats:
-        top = (self.integers(count) >> np.uint64(64 - MANTISSA_BITS)).astype(np.float64)
-        return (top + 0.5) * 2.0**-MANTISSA_BITS
+    def _uniforms(self, count: int) -> _Floats:
+        top = (self.integers(count) >> np.uint64(64 - _MANTISSA_BITS)).astype(np.float64)
+        return (top + 0.5) * 2.0**-_MANTISSA_BITS

@@ -8,11 +8,19 @@ import torch
 
 from dpft.performance import Performance
 
-__all__ = ["EncodingSettings", "Row", "collate", "encode", "length_sorted_batches"]
+__all__ = [
+    "Collate",
+    "EncodingSettings",
+    "Row",
+    "collate",
+    "encode",
+    "length_of",
+    "length_sorted_batches",
+]
 
 Row = Mapping[str, Any]
-PADDING = {"attention_mask": 0, "token_type_ids": 0, "labels": -100}
-CHUNK = 1000
+_PADDING = {"attention_mask": 0, "token_type_ids": 0, "labels": -100}
+_CHUNK = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +63,8 @@ def encode(
         Row b depends on record b only. The rows are raw data.
     """
     encoded: list[dict[str, Any]] = []
-    for start in range(0, len(rows), CHUNK):
-        chunk = [rows[index] for index in range(start, min(start + CHUNK, len(rows)))]
+    for start in range(0, len(rows), _CHUNK):
+        chunk = [rows[index] for index in range(start, min(start + _CHUNK, len(rows)))]
         texts = [[str(row[settings.text_field]) for row in chunk]]
         if settings.pair_field is not None:
             texts.append([str(row[settings.pair_field]) for row in chunk])
@@ -83,7 +91,7 @@ def collate(rows: Sequence[Row], pad_token_id: int) -> dict[str, torch.Tensor]:
     for name, first in rows[0].items():
         values = [row[name] for row in rows]
         if isinstance(first, (list, tuple)):
-            fill = PADDING.get(name, pad_token_id)
+            fill = _PADDING.get(name, pad_token_id)
             length = max(map(len, values))
             values = [[*value, *[fill] * (length - len(value))] for value in values]
         batch[name] = torch.tensor(values)

@@ -16,7 +16,7 @@ from dpft.run_folder import environment
 
 __all__ = ["Check", "Preflight", "ReportFacts", "detection_bound", "write_report"]
 
-FALSE_ALARM_RATE = 0.01
+_FALSE_ALARM_RATE = 0.01
 _NEIGHBOURS = {
     Adjacency.ADD_OR_REMOVE: "one record is there or not (add or remove)",
     Adjacency.ZERO_OUT: (
@@ -147,7 +147,7 @@ def detection_bound(epsilon: float, delta: float, false_alarm_rate: float) -> fl
 
 def _values(facts: ReportFacts) -> dict[str, Any]:
     run, plan = facts.run, facts.plan
-    bound = detection_bound(facts.epsilon, run.delta, FALSE_ALARM_RATE)
+    bound = detection_bound(facts.epsilon, run.delta, _FALSE_ALARM_RATE)
     return {
         "facts": facts,
         "run": run,
@@ -155,7 +155,7 @@ def _values(facts: ReportFacts) -> dict[str, Any]:
         "neighbours": _NEIGHBOURS[run.adjacency],
         "clipping": _CLIPPING[plan.privacy.clipping],
         "grid": f"{DEFAULT_GRID.value_discretization_interval:g}",
-        "false_alarms": f"{FALSE_ALARM_RATE:.0%}",
+        "false_alarms": f"{_FALSE_ALARM_RATE:.0%}",
         "detected": _percent_rounded_up(bound),
         "evaluation": _evaluation(plan),
         "environment": environment(),

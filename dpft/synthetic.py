@@ -13,10 +13,10 @@ from dpft.records import Row
 
 __all__ = ["synthetic_rows"]
 
-LENGTHS = (11, 7, 4)  # three different ones, so that two records are padded
-IDS = ("input_ids", "decoder_input_ids")
-ZEROS = ("token_type_ids",)
-ONES = ("attention_mask", "decoder_attention_mask")
+_LENGTHS = (11, 7, 4)  # three different ones, so that two records are padded
+_IDS = ("input_ids", "decoder_input_ids")
+_ZEROS = ("token_type_ids",)
+_ONES = ("attention_mask", "decoder_attention_mask")
 
 
 def synthetic_rows(template: Row, config: Any, seed: int = 0) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def synthetic_rows(template: Row, config: Any, seed: int = 0) -> list[dict[str, 
         Nothing: no value of the template is read (`tests/dpft/test_preflight.py`).
     """
     generator = torch.Generator().manual_seed(seed)
-    return [_row(template, config, length, generator) for length in LENGTHS]
+    return [_row(template, config, length, generator) for length in _LENGTHS]
 
 
 def _row(
@@ -49,10 +49,10 @@ def _row(
     tokens = _tokens(config, length, generator) if _vocabulary(config) else []
     row: dict[str, Any] = {}
     for name, value in template.items():
-        if name in IDS and tokens:
+        if name in _IDS and tokens:
             row[name] = tokens
-        elif name in ZEROS or name in ONES:
-            row[name] = [int(name in ONES)] * length
+        elif name in _ZEROS or name in _ONES:
+            row[name] = [int(name in _ONES)] * length
         elif name == "labels":
             row[name] = _label(value, config, tokens, generator)
         else:

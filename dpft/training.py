@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FitOptions", "FitResult", "Progress", "fit"]
 
-MILESTONES = 20  # epsilon is recomputed this often during a run; a PLD takes a tenth of a second
+_MILESTONES = 20  # epsilon is recomputed this often during a run; a PLD takes a tenth of a second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +227,7 @@ class _EpsilonCourse:
     def __init__(self, plan: PrivacyPlan, *, private: bool) -> None:
         self._plan = plan
         self._private = private and plan.is_private
-        self._stride = math.ceil(plan.length.steps / MILESTONES)
+        self._stride = math.ceil(plan.length.steps / _MILESTONES)
         self._known: dict[int, float] = {}
 
     def after(self, step: int) -> Progress:

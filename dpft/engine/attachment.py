@@ -20,10 +20,10 @@ from dpft.engine.sites import SiteTable
 from dpft.engine.tracked import Expression, TrackedParameter, mark
 from dpft.errors import BrokenGuaranteeError
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "PerRecordLoss", "batch_size_of"]
 
-Batch = Mapping[str, torch.Tensor]
-PerRecordLoss = Callable[[nn.Module, Batch], torch.Tensor]
+_Batch = Mapping[str, torch.Tensor]
+PerRecordLoss = Callable[[nn.Module, _Batch], torch.Tensor]
 
 
 class Engine:
@@ -49,7 +49,7 @@ class Engine:
         self._tables: dict[object, SiteTable] = {}
         self._keys: dict[object, int] = {}
 
-    def raw_gradients(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def raw_gradients(self, batch: _Batch) -> dict[str, torch.Tensor]:
         """Return {name: gradients [B, *shape]} for every trainable parameter that was reached.
 
         Raises:
@@ -70,7 +70,7 @@ class Engine:
         self._refuse_bypass("after")
         return raw
 
-    def _check(self, batch: Batch) -> int:
+    def _check(self, batch: _Batch) -> int:
         now = _trainable(self.model)
         if now.keys() != self.parameters.keys() or any(
             now[name] is not parameter for name, parameter in self.parameters.items()
@@ -96,7 +96,7 @@ class Engine:
                 "Call zero_grad(set_to_none=True) before, and do not call backward yourself."
             )
 
-    def _table(self, batch: Batch) -> SiteTable:
+    def _table(self, batch: _Batch) -> SiteTable:
         key = (kind_of_batch(batch), self.model.training)
         if key not in self._tables:
             self._tables[key] = probe(self.model, self.loss, batch, self._recording)
@@ -131,7 +131,7 @@ class Engine:
                 interception.state.closed = True
 
 
-def batch_size_of(batch: Batch) -> int:
+def batch_size_of(batch: _Batch) -> int:
     """Return B, the common first dimension of a batch's tensors.
 
     Raises:

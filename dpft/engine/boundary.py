@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dpft.engine.captures import StepState
     from dpft.engine.sites import Layout, RecordAxis
 
-__all__ = ["Boundary", "Call", "Rule"]
+__all__ = ["Boundary", "Call", "Gradients", "Rule", "Tensors"]
 
 Tensors = tuple[torch.Tensor, ...]
 Gradients = Sequence[torch.Tensor | None]

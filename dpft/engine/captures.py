@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StepState"]
 
-Target = tuple[str, int]  # ("leaf", id of the parameter) or ("expression", index)
+_Target = tuple[str, int]  # ("leaf", id of the parameter) or ("expression", index)
 
 
 class StepState:
@@ -46,7 +46,7 @@ class StepState:
         self._indices: dict[int, int] = {}
         self._raw_expressions: dict[int, torch.Tensor] = {}
 
-    def target(self, tensor: torch.Tensor) -> Target:
+    def target(self, tensor: torch.Tensor) -> _Target:
         """Return where gradients of a tracked tensor (plain view) are accumulated."""
         if tensor.is_leaf:
             return ("leaf", id(tensor))
@@ -55,7 +55,7 @@ class StepState:
             self._expressions.append(tensor)  # kept alive, so that its id stays its own
         return ("expression", self._indices[id(tensor)])
 
-    def capture(self, target: Target, grads_B: torch.Tensor) -> None:
+    def capture(self, target: _Target, grads_B: torch.Tensor) -> None:
         """Add the per-record gradient [B, *shape] of one site to its target.
 
         Raises:

@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = ["rewrite_in_place"]
 
-AUGMENTED = {
+_AUGMENTED = {
     "__iadd__": torch.Tensor.add,
     "__isub__": torch.Tensor.sub,
     "__imul__": torch.Tensor.mul,
     "__itruediv__": torch.Tensor.div,
     "__idiv__": torch.Tensor.div,
 }
-UNDERSCORED = {
+_UNDERSCORED = {
     "add_": torch.Tensor.add,
     "sub_": torch.Tensor.sub,
     "mul_": torch.Tensor.mul,
     "div_": torch.Tensor.div,
 }
-HARMLESS = frozenset({"requires_grad_", "retain_grad", "register_hook"})
-Rewritten = Callable[["Interception"], Any]
+_HARMLESS = frozenset({"requires_grad_", "retain_grad", "register_hook"})
+_Rewritten = Callable[["Interception"], Any]
 
 
 def rewrite_in_place(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Rewritten | None:
+) -> _Rewritten | None:
     """Return the out-of-place form of an in-place operation, None if it is not one.
 
     Args:
@@ -59,8 +59,8 @@ def rewrite_in_place(
     name = getattr(func, "__name__", "")
     if kwargs.get("out") is not None:
         raise _refused(f"{name}(out=...)", "writes a parameter into a given tensor")
-    writes = name in AUGMENTED or name == "__setitem__" or _is_underscored(name)
-    if not writes or name in HARMLESS:
+    writes = name in _AUGMENTED or name == "__setitem__" or _is_underscored(name)
+    if not writes or name in _HARMLESS:
         return None
     if is_tracked(args[0]):
         raise _refused(name, "changes a trainable parameter inside the forward pass")
@@ -68,7 +68,7 @@ def rewrite_in_place(
         return lambda interception: _set_item(interception, *args)
     if name == "copy_":
         return lambda interception: _write(args[0], _expanded(interception, args[1], args[0].shape))
-    plain = AUGMENTED.get(name) or UNDERSCORED.get(name)
+    plain = _AUGMENTED.get(name) or _UNDERSCORED.get(name)
     if plain is None:
         raise _refused(name, "is not among the forms that are rewritten")
     return lambda interception: _write(

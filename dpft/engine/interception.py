@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Interception", "operation_name"]
 
-Operation = Callable[..., Any]
+_Operation = Callable[..., Any]
 
 
-def operation_name(func: Operation) -> str:
+def operation_name(func: _Operation) -> str:
     """Return a readable name of an operation."""
     return getattr(func, "__qualname__", None) or getattr(func, "__name__", None) or repr(func)
 
@@ -51,7 +51,7 @@ class Interception:
         self._keys = keys
         self._buffers = buffers
 
-    def operate(self, func: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def operate(self, func: _Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one operation with a tracked operand, in-place forms rewritten.
 
         Raises:
@@ -68,7 +68,7 @@ class Interception:
         flat, spec = tree_flatten((args, kwargs))
         return self.carry_out(func, flat, spec)
 
-    def carry_out(self, func: Operation, flat: list[Any], spec: Any) -> Any:
+    def carry_out(self, func: _Operation, flat: list[Any], spec: Any) -> Any:
         """Run an operation as an expression or as a boundary."""
         key, name = self._identify(func, flat)
         operands = [value for value in flat if isinstance(value, torch.Tensor)]
@@ -103,7 +103,7 @@ class Interception:
             for operand in call.operands
         ]
         self._refuse_strangers(call)
-        apply: Operation = Boundary.apply
+        apply: _Operation = Boundary.apply
         result: torch.Tensor = apply(rule, call, *detached)
         return result
 
@@ -128,7 +128,7 @@ class Interception:
 
         return tree_map(track, result)
 
-    def _identify(self, func: Operation, flat: list[Any]) -> tuple[int, str]:
+    def _identify(self, func: _Operation, flat: list[Any]) -> tuple[int, str]:
         parts: list[object] = [func]
         names = []
         for value in flat:

@@ -1,6 +1,6 @@
 """The probe: which operands of which sites carry records.
 
-The loss is run on a few copies of the batch's records, once with two and once with three of them,
+The loss is run on a _few copies of the batch's records, once with two and once with three of them,
 while every tensor computed from the batch is followed (its *taint*). An operand that changes its
 size with the number of records carries them on that dimension; a tainted operand that does not has
 mixed them, and is refused. A [T, T] index is therefore never taken for a batch, even when T
@@ -21,9 +21,9 @@ from dpft.errors import UnsupportedError
 
 __all__ = ["Recorder", "Taint", "kind_of_batch", "probe"]
 
-Batch = Mapping[str, torch.Tensor]
-SIZES = (2, 3)
-MAX_PASSES = 8  # each pass settles the boundaries one expansion further downstream
+_Batch = Mapping[str, torch.Tensor]
+_SIZES = (2, 3)
+_MAX_PASSES = 8  # each pass settles the boundaries one expansion further downstream
 
 
 class Taint(TorchFunctionMode):
@@ -36,7 +36,7 @@ class Taint(TorchFunctionMode):
         Keeps references to raw tensors until the probe ends; nothing is released.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: _Batch) -> None:
         """Taint the batch."""
         super().__init__()
         self._storages: set[int] = set()
@@ -143,8 +143,8 @@ def _implied_batch(layout: Layout, shapes: Sequence[tuple[int, ...]]) -> int:
 
 def probe(
     model: nn.Module,
-    loss: Callable[[nn.Module, Batch], torch.Tensor],
-    batch: Batch,
+    loss: Callable[[nn.Module, _Batch], torch.Tensor],
+    batch: _Batch,
     run: Callable[[Recorder], Any],
 ) -> SiteTable:
     """Find the layout of every site of a model for this kind of batch.
@@ -165,20 +165,20 @@ def probe(
         Runs on raw records; keeps shapes only. The random state is forked, buffers are restored.
     """
     known: dict[int, frozenset[Layout]] = {}
-    for _ in range(MAX_PASSES):
-        small, large = (_run(model, loss, few(batch, size), run, known) for size in SIZES)
+    for _ in range(_MAX_PASSES):
+        small, large = (_run(model, loss, _few(batch, size), run, known) for size in _SIZES)
         found = _compare(small, large)
         if found == known:
             return SiteTable(known)
         known = found
     raise UnsupportedError(
-        f"Expected the record dimensions of all sites to settle within {MAX_PASSES} passes. "
+        f"Expected the record dimensions of all sites to settle within {_MAX_PASSES} passes. "
         "Expressions of parameters are expanded over records too often in a row. Freeze some of "
         "the parameters."
     )
 
 
-def few(batch: Batch, size: int) -> dict[str, torch.Tensor]:
+def _few(batch: _Batch, size: int) -> dict[str, torch.Tensor]:
     """Return `size` records made of copies of the batch's own, the last one shorter by its mask."""
     rows = {}
     for name, tensor in batch.items():
@@ -190,15 +190,15 @@ def few(batch: Batch, size: int) -> dict[str, torch.Tensor]:
     return rows
 
 
-def kind_of_batch(batch: Batch) -> tuple[object, ...]:
+def kind_of_batch(batch: _Batch) -> tuple[object, ...]:
     """Return what a table is cached by: names, ranks and types of the batch's tensors."""
     return tuple(sorted((name, value.dim(), str(value.dtype)) for name, value in batch.items()))
 
 
 def _run(
     model: nn.Module,
-    loss: Callable[[nn.Module, Batch], torch.Tensor],
-    batch: Batch,
+    loss: Callable[[nn.Module, _Batch], torch.Tensor],
+    batch: _Batch,
     run: Callable[[Recorder], Any],
     known: Mapping[int, frozenset[Layout]],
 ) -> list[Observation]:
@@ -240,5 +240,5 @@ def _compare(
         )
     found: dict[int, set[Layout]] = {}
     for one, other in zip(small, large, strict=True):
-        found.setdefault(one.key, set()).add(layout_of(one, other, SIZES))
+        found.setdefault(one.key, set()).add(layout_of(one, other, _SIZES))
     return {key: frozenset(layouts) for key, layouts in found.items()}

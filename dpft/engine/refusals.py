@@ -6,14 +6,14 @@ from dpft.errors import UnsupportedError
 
 __all__ = ["refuse_unsupported"]
 
-WRAPPERS = {
+_WRAPPERS = {
     "DistributedDataParallel": "it would reduce un-clipped gradients",
     "DataParallel": "it would split records between replicas unseen",
     "FullyShardedDataParallel": "its parameters are sharded",
     "OptimizedModule": "compiled code cannot be intercepted",
     "GradSampleModule": "another engine is already attached",
 }
-COUPLING = {
+_COUPLING = {
     "BatchNorm1d": "batch statistics couple records",
     "BatchNorm2d": "batch statistics couple records",
     "BatchNorm3d": "batch statistics couple records",
@@ -37,13 +37,14 @@ def refuse_unsupported(model: nn.Module) -> None:
     for name, module in model.named_modules():
         kind = type(module).__name__
         where = f"module {name or '(the model itself)'} of type {kind}"
-        if kind in WRAPPERS:
+        if kind in _WRAPPERS:
             raise UnsupportedError(
-                f"Expected an unwrapped model, got {where}: {WRAPPERS[kind]}. Pass the plain model."
+                f"Expected an unwrapped model, got {where}: {_WRAPPERS[kind]}. Pass the plain "
+                "model."
             )
-        if kind in COUPLING and module.training:
+        if kind in _COUPLING and module.training:
             raise UnsupportedError(
-                f"Expected records to be independent, got {where}: {COUPLING[kind]}. Replace it, "
+                f"Expected records to be independent, got {where}: {_COUPLING[kind]}. Replace it, "
                 "for example by LayerNorm or GroupNorm, or put it into eval mode."
             )
         _refuse_inactive_adapter(where, module)

@@ -14,8 +14,8 @@ from dpft.errors import UnsupportedError
 
 __all__ = ["Layout", "Observation", "RecordAxis", "SiteTable", "layout_of", "split_records"]
 
-SiteKey = int
-Shape = tuple[int, ...]
+_SiteKey = int
+_Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RecordAxis:
     dim: int
     flattened: bool = False
 
-    def fits(self, shape: Shape, batch_size: int) -> bool:
+    def fits(self, shape: _Shape, batch_size: int) -> bool:
         """Tell whether a tensor of this shape can hold `batch_size` records along this axis."""
         if self.dim >= len(shape):
             return False
@@ -67,7 +67,7 @@ class Layout:
         """Whether the site's result carries records."""
         return self.result is not None
 
-    def fits(self, shapes: Sequence[Shape], batch_size: int) -> bool:
+    def fits(self, shapes: Sequence[_Shape], batch_size: int) -> bool:
         """Tell whether operands of these shapes agree with this layout."""
         return len(shapes) == len(self.operands) and all(
             axis is None or axis.fits(shape, batch_size)
@@ -84,17 +84,17 @@ class Observation:
         name: Name of the operation and its parameters, for messages.
         shapes: Shapes of the operand tensors.
         tainted: Whether each operand was computed from records.
-        result: Shape of the result, None if the result is not a single tensor.
+        result: _Shape of the result, None if the result is not a single tensor.
 
     Privacy:
         Shapes of a probe batch only.
     """
 
-    key: SiteKey
+    key: _SiteKey
     name: str
-    shapes: tuple[Shape, ...]
+    shapes: tuple[_Shape, ...]
     tainted: tuple[bool, ...]
-    result: Shape | None
+    result: _Shape | None
 
 
 def split_records(tensor: torch.Tensor, dim: int, batch_size: int) -> torch.Tensor:
@@ -140,7 +140,7 @@ def layout_of(small: Observation, large: Observation, sizes: tuple[int, int]) ->
 
 
 def _axis(
-    name: str, pair: tuple[Shape, Shape], sizes: tuple[int, int], *, tainted: bool
+    name: str, pair: tuple[_Shape, _Shape], sizes: tuple[int, int], *, tainted: bool
 ) -> RecordAxis | None:
     small, large = pair
     if len(small) != len(large):
@@ -165,7 +165,7 @@ def _axis(
     raise _no_axis(name, pair)
 
 
-def _no_axis(name: str, pair: tuple[Shape, Shape]) -> UnsupportedError:
+def _no_axis(name: str, pair: tuple[_Shape, _Shape]) -> UnsupportedError:
     return UnsupportedError(
         f"Expected one dimension of every operand of {name} to run over records, got shapes "
         f"{pair[0]} and {pair[1]} for two batches. Records of unequal length on one axis, or "
@@ -183,11 +183,11 @@ class SiteTable:
         Lookup never guesses: an unknown or ambiguous site raises.
     """
 
-    def __init__(self, layouts: dict[SiteKey, frozenset[Layout]]) -> None:
+    def __init__(self, layouts: dict[_SiteKey, frozenset[Layout]]) -> None:
         """Keep the layouts."""
         self.layouts = layouts
 
-    def find(self, key: SiteKey, name: str, shapes: Sequence[Shape], batch_size: int) -> Layout:
+    def find(self, key: _SiteKey, name: str, shapes: Sequence[_Shape], batch_size: int) -> Layout:
         """Return the layout of a site.
 
         Raises:

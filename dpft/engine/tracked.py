@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Expression", "TrackedParameter", "is_tracked", "mark", "operate"]
 
 # Reading these never makes a new differentiable tensor; skipping them keeps the step fast.
-PLAIN_READS = frozenset(
+_PLAIN_READS = frozenset(
     getattr(torch.Tensor, name).__get__
     for name in (
         "shape dtype device ndim requires_grad is_leaf grad grad_fn layout is_cuda is_meta "
@@ -47,7 +47,7 @@ class _Announces:
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
-            if func in PLAIN_READS or not torch.is_grad_enabled():
+            if func in _PLAIN_READS or not torch.is_grad_enabled():
                 return func(*args, **(kwargs or {}))
             return operate(func, args, kwargs or {})
 

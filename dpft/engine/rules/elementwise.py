@@ -13,20 +13,26 @@ from dpft.engine.sites import RecordAxis, split_records
 
 __all__ = ["ELEMENTWISE", "elementwise_applies"]
 
-SIGNS = {"add": (1, 1), "sub": (1, -1), "mul": (1, 1)}
-NAMES = {"__add__": "add", "__radd__": "add", "__sub__": "sub", "__mul__": "mul", "__rmul__": "mul"}
-PAIR = 2
+_SIGNS = {"add": (1, 1), "sub": (1, -1), "mul": (1, 1)}
+_NAMES = {
+    "__add__": "add",
+    "__radd__": "add",
+    "__sub__": "sub",
+    "__mul__": "mul",
+    "__rmul__": "mul",
+}
+_PAIR = 2
 
 
 class _Elementwise:
-    """Two operands; the names in SIGNS."""
+    """Two operands; the names in _SIGNS."""
 
     def forward(self, call: Call, operands: Tensors) -> tuple[torch.Tensor, Gradients]:
         """Compute; a product keeps the factor that the other one's gradient needs."""
         if _name(call) != "mul":
             return call.run(operands), ()
         needs = [operand.requires_grad for operand in operands]
-        kept = [operands[1 - index] if needs[index] else None for index in range(PAIR)]
+        kept = [operands[1 - index] if needs[index] else None for index in range(_PAIR)]
         return call.run(operands), kept
 
     def backward(
@@ -34,11 +40,11 @@ class _Elementwise:
     ) -> Gradients:
         """Capture the parameter's share and return the data's."""
         name = _name(call)
-        grads: list[torch.Tensor | None] = [None] * PAIR
-        for index in range(PAIR):
+        grads: list[torch.Tensor | None] = [None] * _PAIR
+        for index in range(_PAIR):
             if not needs[index]:
                 continue
-            share = grad if SIGNS[name][index] > 0 else -grad
+            share = grad if _SIGNS[name][index] > 0 else -grad
             factor = saved[index] if name == "mul" else None
             share = share if factor is None else share * factor
             if call.targets[index] is not None:
@@ -66,7 +72,7 @@ ELEMENTWISE = _Elementwise()
 
 def elementwise_applies(call: Call) -> bool:
     """Whether the call is a sum, difference or product of records and a record-free parameter."""
-    if _name(call) not in SIGNS or len(call.settings) != PAIR or len(call.operands) != PAIR:
+    if _name(call) not in _SIGNS or len(call.settings) != _PAIR or len(call.operands) != _PAIR:
         return False
     axes: tuple[RecordAxis | None, ...] = call.layout.operands
     with_records = [index for index, axis in enumerate(axes) if axis is not None]
@@ -79,4 +85,4 @@ def elementwise_applies(call: Call) -> bool:
 
 def _name(call: Call) -> str:
     name = getattr(call.func, "__name__", "")
-    return NAMES.get(name, name)
+    return _NAMES.get(name, name)

@@ -13,8 +13,8 @@ from dpft.errors import UnsupportedError
 
 __all__ = ["EMBEDDING", "embedding_applies"]
 
-OPTIONS = ("max_norm", "norm_type", "scale_grad_by_freq", "sparse")
-COUPLING_OPTIONS = ("max_norm", "scale_grad_by_freq", "sparse")
+_OPTIONS = ("max_norm", "norm_type", "scale_grad_by_freq", "sparse")
+_COUPLING_OPTIONS = ("max_norm", "scale_grad_by_freq", "sparse")
 
 
 class _Embedding:

@@ -13,7 +13,7 @@ from dpft.errors import UnsupportedError
 
 __all__ = ["EXPAND", "expand_applies"]
 
-NAMES = frozenset({"expand", "repeat", "broadcast_to", "tile"})
+_NAMES = frozenset({"expand", "repeat", "broadcast_to", "tile"})
 
 
 class _Expand:
@@ -68,7 +68,7 @@ def expand_applies(call: Call) -> bool:
     """Whether the call only copies a record-free expression."""
     named = getattr(call.func, "__name__", "")
     free = all(axis is None for axis in call.layout.operands)
-    if free and (named not in NAMES and named != "expand_as"):
+    if free and (named not in _NAMES and named != "expand_as"):
         raise UnsupportedError(
             f"Expected record-free operands to be expanded to records by expand or repeat, got "
             f"{call.name}. Its result grows with the number of records in a way that is not "
@@ -76,4 +76,4 @@ def expand_applies(call: Call) -> bool:
         )
     if named == "expand_as":
         return False
-    return named in NAMES and len(call.operands) == 1
+    return named in _NAMES and len(call.operands) == 1

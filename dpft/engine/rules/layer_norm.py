@@ -10,8 +10,6 @@ from dpft.engine.boundary import Call, Gradients, Tensors
 
 __all__ = ["LAYER_NORM", "layer_norm_applies"]
 
-PARTS = 4  # x, its mean, its inverse standard deviation, the weight
-
 
 class _LayerNorm:
     """F.layer_norm: operand 0 is x, then the weight and the bias where given."""

@@ -23,7 +23,7 @@ __all__ = [
     "matmul_applies",
 ]
 
-MATRIX = 2
+_MATRIX = 2
 
 
 class _Affine:
@@ -101,8 +101,8 @@ def matmul_applies(call: Call) -> bool:
     )
     return (
         call.func in products
-        and len(call.settings) == MATRIX
-        and call.operands[1].dim() == MATRIX
+        and len(call.settings) == _MATRIX
+        and call.operands[1].dim() == _MATRIX
         and _data_alone_carries_records(call, data=0)
     )
 
