@@ -333,7 +333,9 @@ def _run_record(step: PrivateStep, model: nn.Module) -> RunRecord:
 def _save(result: FitResult, folder: RunFolder, *, pinned: bool) -> None:
     """Write what may be published: weights after noise, the certificate, the report."""
     save: Callable[..., None] = result.model.save_pretrained  # type: ignore[assignment]  # peft's
-    save(folder.adapter, safe_serialization=True)
+    # peft would otherwise look the base model's vocabulary up on the Hub
+    adapter_only = {"save_embedding_layers": False} if hasattr(result.model, "peft_config") else {}
+    save(folder.adapter, safe_serialization=True, **adapter_only)
     folder.certificate.write_text(result.certificate.to_json() + "\n", encoding="utf-8")
     folder.write_environment()
     facts = ReportFacts(
