@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["rewrite_in_place"]
 
-_AUGMENTED = {
+_AUGMENTED: dict[str, Callable[..., Any]] = {
     "__iadd__": torch.Tensor.add,
     "__isub__": torch.Tensor.sub,
     "__imul__": torch.Tensor.mul,
     "__itruediv__": torch.Tensor.div,
     "__idiv__": torch.Tensor.div,
 }
-_UNDERSCORED = {
+_UNDERSCORED: dict[str, Callable[..., Any]] = {
     "add_": torch.Tensor.add,
     "sub_": torch.Tensor.sub,
     "mul_": torch.Tensor.mul,

@@ -53,7 +53,7 @@ def record(plan: PrivacyPlan, **changes: object) -> RunRecord:
         "sampler": "Poisson",
         "accountant": plan.privacy.accountant.value,
     }
-    return RunRecord(**(fields | changes))  # type: ignore[arg-type]
+    return RunRecord(**(fields | changes))
 
 
 def facts(privacy: Privacy = PRIVACY, **changes: object) -> ReportFacts:
@@ -64,7 +64,7 @@ def facts(privacy: Privacy = PRIVACY, **changes: object) -> ReportFacts:
         "epsilon": EPSILON,
         "preflight": Preflight(),
     }
-    return ReportFacts(**(fields | changes))  # type: ignore[arg-type]
+    return ReportFacts(**(fields | changes))
 
 
 def text_of(folder: Path, given_facts: ReportFacts) -> str:
@@ -115,7 +115,7 @@ NOT_PRIVATE = dataclasses.replace(PRIVACY, noise_multiplier=None, mode=PrivacyMo
     ids=["pinned", "not_private"],
 )
 def test_first_line_of_an_unsafe_run(tmp_path: Path, changes: dict[str, object]) -> None:
-    text = text_of(tmp_path, facts(**changes))  # type: ignore[arg-type]
+    text = text_of(tmp_path, facts(**changes))
     assert text.splitlines()[0] == "**NOT PRIVATE**"
     assert "epsilon = 1.235" not in text
     assert "Nothing is promised" in text
