@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpft.accounting.errors import ConfigurationError
 from dpft.recipes.embedded.corpus import prose_passages, public_messages, split_sentences
 from dpft.recipes.embedded.encoder import EncoderSize, Pretrainer, save_encoder
 from dpft.recipes.embedded.objective import TokenisedText, make_batch, objective, word_weights
@@ -39,19 +40,24 @@ class PretrainingPlan:
 
     Args:
         steps: Optimiser steps, at least 1.
+        decay_steps: Where the learning rate would reach 0, at least `steps`.
         batch_size: Texts in one step.
-        learning_rate: Peak of the schedule (linear warm-up over a twelfth, linear decay to 0).
+        learning_rate: Peak of the schedule (linear warm-up over a twelfth, linear decay).
         num_messages: Generated messages of the corpus.
         num_passages: Passages of prose of the corpus; 0 needs no assets.
         seed: Seed of corpus, initialisation and batches.
         checkpoint_every: Steps between two checkpoints.
         size: Size of the encoder.
 
+    Raises:
+        ConfigurationError: `steps` is below 1 or above `decay_steps`.
+
     Privacy:
         Nothing private: public text alone.
     """
 
-    steps: int = 2400
+    steps: int = 1600
+    decay_steps: int = 2400
     batch_size: int = 128
     learning_rate: float = 2e-3
     num_messages: int = 120_000
@@ -59,6 +65,13 @@ class PretrainingPlan:
     seed: int = 20_240_229
     checkpoint_every: int = 200
     size: EncoderSize = field(default_factory=EncoderSize)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= self.decay_steps:
+            raise ConfigurationError(
+                f"Expected steps={self.steps} between 1 and decay_steps={self.decay_steps}. "
+                "Beyond it the learning rate would be negative. Raise decay_steps or lower steps."
+            )
 
 
 def public_corpus(plan: PretrainingPlan, assets: Path | None) -> list[str]:
@@ -132,7 +145,7 @@ def _train(
         optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.param_groups[0]["lr"] = plan.learning_rate * _schedule(step, plan.steps)
+        optimizer.param_groups[0]["lr"] = plan.learning_rate * _schedule(step, plan.decay_steps)
         optimizer.step()
         seen.append(losses.detach())
         if (step + 1) % plan.checkpoint_every == 0:
@@ -163,9 +176,9 @@ def _random(plan: PretrainingPlan, step: int, purpose: int) -> np.random.Generat
     return np.random.default_rng((plan.seed, step, purpose))
 
 
-def _schedule(step: int, steps: int) -> float:
-    warm_up = max(1, steps // 12)
-    return min((step + 1) / warm_up, (steps - step) / max(1, steps - warm_up), 1.0)
+def _schedule(step: int, decay_steps: int) -> float:
+    warm_up = max(1, decay_steps // 12)
+    return min((step + 1) / warm_up, (decay_steps - step) / max(1, decay_steps - warm_up), 1.0)
 
 
 def _save(model: Pretrainer, optimizer: torch.optim.Optimizer, step: int, checkpoint: Path) -> None:
