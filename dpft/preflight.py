@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss
-from dpft.errors import BrokenGuaranteeError
+from dpft.engine.probe import untouched
+from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.privacy import Privacy
-from dpft.records import Collate, Row
+from dpft.records import Collate, Row, length_of
 
 __all__ = ["Check", "PreflightReport", "SyntheticRecords", "run_preflight"]
 
@@ -80,6 +81,17 @@ class SyntheticRecords:
     rows: Sequence[Row]
     collate: Collate
 
+    def __post_init__(self) -> None:
+        """Refuse rows that would make the checks empty."""
+        lengths = {length_of(row) for row in self.rows}
+        padded = any("input_ids" in row for row in self.rows)
+        equal = all(row == self.rows[0] for row in self.rows[1:])
+        if len(self.rows) < 2 or equal or (padded and len(lengths) < 2):
+            raise ConfigurationError(
+                "Expected synthetic records that differ from each other, and in length where they "
+                "have input_ids; at least two. Equal ones would not show coupling. Give other rows."
+            )
+
     def batch(self) -> Mapping[str, torch.Tensor]:
         """Return all records as one batch."""
         return self.collate(self.rows)
@@ -108,9 +120,9 @@ def run_preflight(engine: Engine, records: SyntheticRecords, privacy: Privacy) -
         gradient into an error before step 1 (`tests/dpft/test_preflight.py`).
     """
     tolerance = _tolerance(engine)
-    with _perturbed(engine):
+    with untouched(engine.model), _perturbed(engine):
         weighted = _weighted_sum_error(engine, records.batch())
-        with _without_dropout(engine.model):
+        with _without_randomness(engine, records.batch()):
             raw = engine.raw_gradients(records.batch())
             singles = [_reference(engine, one) for one in records.singles()]
     unreached = _unreached(engine, singles)
@@ -151,14 +163,28 @@ def _perturbed(engine: Engine) -> Iterator[None]:
 
 
 @contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
+def _without_randomness(engine: Engine, batch: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Switch dropout off, and nothing else of train mode where that is enough."""
+    training = {module: module.training for module in engine.model.modules()}
     try:
+        for module in training:
+            module.training = module.training and not isinstance(module, _DropoutNd)
+        if not _is_deterministic(engine, batch):
+            engine.model.eval()
         yield
     finally:
         for module, was_training in training.items():
             module.training = was_training
+
+
+@torch.no_grad()
+def _is_deterministic(engine: Engine, batch: Mapping[str, torch.Tensor]) -> bool:
+    losses = []
+    for seed in (_SEED, _SEED + 1):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            losses.append(engine.loss(engine.model, batch))
+    return torch.equal(losses[0], losses[1])
 
 
 @contextmanager

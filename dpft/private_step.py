@@ -11,12 +11,12 @@ from torch import nn
 
 from dpft.accounting import PoissonGaussian
 from dpft.clipping import ClippedSum
-from dpft.engine.attachment import Engine, PerRecordLoss
+from dpft.engine.attachment import Engine, PerRecordLoss, modes_of
 from dpft.errors import BrokenGuaranteeError
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport, SyntheticRecords, run_preflight
 from dpft.privacy import Privacy, PrivacyPlan
-from dpft.randomness import Purpose, SecretRandomness, Stream
+from dpft.randomness import PinnedRandomness, Purpose, SecretRandomness, Stream
 from dpft.records import Collate, Row
 from dpft.sampling import LogicalBatch, PoissonSampler
 from dpft.synthetic import synthetic_rows
@@ -30,8 +30,8 @@ class StepSettings:
 
     Args:
         performance: How logical batches are cut.
-        randomness: Source of secret bits; unset: fresh from the operating system. A pinned one
-            is for tests and marks the run NOT PRIVATE.
+        randomness: For tests only: a pinned source, which marks the run NOT PRIVATE. Unset:
+            secret bits, fresh from the operating system for each step object.
         synthetic: Public rows for the preflight; unset: made from the model's configuration.
 
     Privacy:
@@ -39,7 +39,7 @@ class StepSettings:
     """
 
     performance: Performance = dataclasses.field(default_factory=Performance)
-    randomness: SecretRandomness | None = None
+    randomness: PinnedRandomness | None = None
     synthetic: Sequence[Row] | None = None
 
 
@@ -97,13 +97,20 @@ class PrivateStep:
         self._engine = Engine(model, loss)
         self._optimizer = optimizer
         self._settings = settings or StepSettings()
-        self._randomness = self._settings.randomness or SecretRandomness()
+        self._randomness = _source(self._settings.randomness)
         self._pending: LogicalBatch | None = None
         self._plan: PrivacyPlan | None = None
-        self.privacy = privacy
+        self._privacy = privacy
+        self._steps_taken = 0
+        self._is_broken = False
+        self._modes: tuple[bool, ...] = ()
         self.preflight: PreflightReport | None = None
-        self.steps_taken = 0
         self._check_optimizer()
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps whose noisy gradient was formed, whether or not the optimiser used it."""
+        return self._steps_taken
 
     @property
     def plan(self) -> PrivacyPlan:
@@ -170,7 +177,7 @@ class PrivateStep:
                 "Expected batches() to be called once for each PrivateStep. Every further pass "
                 "would cost privacy that was not accounted for. Build a new PrivateStep."
             )
-        self._plan = self.privacy.plan(len(records))
+        self._plan = self._privacy.plan(len(records))
         if self._plan.is_private:
             self._fly(records, collate)
         return self._draw(PoissonSampler(records, collate, self._plan.length, self._randomness))
@@ -191,24 +198,48 @@ class PrivateStep:
                 "once, in order."
             )
         self._pending = None
+        self._refuse_after_failure()
+        self._is_broken = True  # until the step is through: going on after a failure is a leak
         self._check_optimizer()
+        self._check_modes()
         if self.plan.is_private:
-            self._release(self._clipped_sum(batch))
+            total = self._clipped_sum(batch)
+            self._steps_taken += 1  # booked before the noisy sum exists
+            self._release(total, batch.step)
         else:
             self._plain_gradient(batch)
+            self._steps_taken += 1
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self.steps_taken += 1
+        self._is_broken = False
+
+    def _refuse_after_failure(self) -> None:
+        if self._is_broken:
+            raise BrokenGuaranteeError(
+                "Expected no step after one that failed. That a step fails may depend on a "
+                "record, and its sample is spent. Start a new run; it is a new release."
+            )
+
+    def _check_modes(self) -> None:
+        if self.plan.is_private and modes_of(self._engine.model) != self._modes:
+            raise BrokenGuaranteeError(
+                "Expected every module to stay in the mode (train or eval) of the preflight. "
+                "Another mode may couple records, which was not checked. Call model.train() "
+                "before batches()."
+            )
 
     def _fly(self, records: Sequence[Row], collate: Collate) -> None:
         config = getattr(self._engine.model, "config", None)
         rows = self._settings.synthetic
         if rows is None:
             rows = synthetic_rows(records[0], config)
-        self.preflight = run_preflight(self._engine, SyntheticRecords(rows, collate), self.privacy)
+        synthetic = SyntheticRecords(rows, collate)
+        self.preflight = run_preflight(self._engine, synthetic, self._privacy)
+        self._modes = modes_of(self._engine.model)
 
     def _draw(self, sampler: PoissonSampler) -> Iterator[LogicalBatch]:
         for step in range(self.plan.length.steps):
+            self._refuse_after_failure()
             self._pending = sampler.draw(step)
             yield self._pending
             if self._pending is not None:
@@ -218,16 +249,17 @@ class PrivateStep:
                 )
 
     def _clipped_sum(self, batch: LogicalBatch) -> ClippedSum:
-        total = ClippedSum(self._engine.parameters, self.privacy.clipping, self.privacy.clip_norm)
+        privacy = self.plan.privacy
+        total = ClippedSum(self._engine.parameters, privacy.clipping, privacy.clip_norm)
         with torch.random.fork_rng():
             torch.manual_seed(self._randomness.forward_seed(batch.step))
             for physical in batch.physical_batches(self._settings.performance):
                 total.add(self._engine.raw_gradients(physical))
         return total
 
-    def _release(self, total: ClippedSum) -> None:
+    def _release(self, total: ClippedSum, step: int) -> None:
         """Add noise to every trainable entry and hand the mean to the optimiser."""
-        stream: Stream = self._randomness.stream(Purpose.NOISE, self.steps_taken)
+        stream: Stream = self._randomness.stream(Purpose.NOISE, step)
         divisor = self.plan.length.expected_batch_size
         for name, parameter in self._engine.parameters.items():
             raw = total.raw_sums[name]
@@ -254,3 +286,19 @@ class PrivateStep:
                 "parameter outside would move without noise, or never. Build the optimiser after "
                 "the adapter, from the parameters with requires_grad."
             )
+
+
+def _source(pinned: object) -> SecretRandomness:
+    """Return a pinned source as it is, else a fresh secret one that nobody else holds.
+
+    Raises:
+        BrokenGuaranteeError: If a secret source is handed in: two runs would share its noise.
+    """
+    if pinned is None:
+        return SecretRandomness()
+    if not isinstance(pinned, PinnedRandomness):
+        raise BrokenGuaranteeError(
+            f"Expected randomness={pinned!r} to be unset or pinned for a test. A secret source "
+            "used by two runs repeats their noise. Leave it unset."
+        )
+    return pinned

@@ -81,7 +81,12 @@ class SecretRandomness:
         return np.flatnonzero(drawn < np.uint64(int(sample_rate * 2.0**64)))
 
     def forward_seed(self, step: int) -> int:
-        """Return a secret seed for the forward pass (dropout) of one step."""
+        """Return a secret seed for the forward pass (dropout) of one step.
+
+        Privacy:
+            torch's CPU generator takes 32 bits of it and is not cryptographic; dropout masks add
+            nothing to the guarantee, which holds for any mask that is independent of the data.
+        """
         return int(self.stream(Purpose.FORWARD, step).integers(1)[0] >> np.uint64(1))
 
 

@@ -13,7 +13,7 @@ from dpft.records import Row
 
 __all__ = ["synthetic_rows"]
 
-_LENGTHS = (11, 7, 4)  # three different ones, so that two records are padded
+_LENGTHS = (7, 11, 4)  # three different ones, unsorted, so that two records are padded
 _IDS = ("input_ids", "decoder_input_ids")
 _ZEROS = ("token_type_ids",)
 _ONES = ("attention_mask", "decoder_attention_mask")
@@ -34,7 +34,8 @@ def synthetic_rows(template: Row, config: Any, seed: int = 0) -> list[dict[str, 
         ConfigurationError: If a field's public range is not known.
 
     Privacy:
-        Nothing: no value of the template is read (`tests/dpft/test_preflight.py`).
+        Nothing: of the template only field names, types of values and the length of lists of
+        real numbers (a public width) are read (`tests/dpft/test_preflight.py`).
     """
     generator = torch.Generator().manual_seed(seed)
     return [_row(template, config, length, generator) for length in _LENGTHS]

@@ -14,7 +14,7 @@ from torch import nn
 
 from dpft.accounting import Certificate, RunRecord
 from dpft.engine.attachment import PerRecordLoss
-from dpft.errors import ConfigurationError
+from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.optim import Optim, OptimizerName, Schedule
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport
@@ -164,6 +164,7 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
     """
     chosen = options or FitOptions()
     plan = privacy.plan(len(records))
+    _refuse_trained(model)
     rows = _encoded(records, tokenizer, chosen.encoding)
     folder = None if out is None else RunFolder.create(out)
     trained = _with_adapter(model, adapter, chosen.seed)
@@ -178,6 +179,7 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
         examples_per_second=plan.length.expected_batch_size * plan.length.steps / seconds,
         folder=folder,
     )
+    model.dpft_run = trained.dpft_run = result.certificate.runs[0].run_id  # type: ignore[assignment]  # a mark
     if folder is not None:
         _save(result, folder, pinned=step.randomness_is_pinned)
     return result
@@ -243,11 +245,23 @@ class _EpsilonCourse:
         return self._known[step]
 
 
+def _refuse_trained(model: nn.Module) -> None:
+    if getattr(model, "dpft_run", None) is not None:
+        raise BrokenGuaranteeError(
+            f"Expected a model that no run has trained, got one of run {model.dpft_run}. Its "
+            "certificate would have to be composed with the new one. Load the base model afresh."
+        )
+
+
 def _encoded(
     records: Sequence[Row],
     tokenizer: Any,
     encoding: EncodingSettings,
 ) -> Sequence[Row]:
+    if not len(records):
+        raise ConfigurationError(
+            "Expected at least one record. There is nothing to train on. Give the records."
+        )
     if "input_ids" in records[0]:
         return records
     if tokenizer is None:

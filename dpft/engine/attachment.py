@@ -20,8 +20,9 @@ from dpft.engine.sites import SiteTable
 from dpft.engine.tracked import Expression, TrackedParameter, mark
 from dpft.errors import BrokenGuaranteeError
 
-__all__ = ["Engine", "PerRecordLoss", "batch_size_of"]
+__all__ = ["Engine", "PerRecordLoss", "batch_size_of", "modes_of"]
 
+_STEPPING_HOOKS = "_post_accumulate_grad_hooks"  # how optimisers step during the backward pass
 _Batch = Mapping[str, torch.Tensor]
 PerRecordLoss = Callable[[nn.Module, _Batch], torch.Tensor]
 
@@ -58,6 +59,7 @@ class Engine:
         """
         batch_size = self._check(batch)
         table = self._table(batch)
+        buffers = self._copy_of_buffers()
         with self._attached() as interception:
             state = StepState(batch_size, self.parameters, table)
             interception.state = state
@@ -68,7 +70,24 @@ class Engine:
             with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
                 raw = state.finish()
         self._refuse_bypass("after")
+        self._refuse_changed(buffers)
         return raw
+
+    def _copy_of_buffers(self) -> dict[str, torch.Tensor]:
+        return {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+
+    def _refuse_changed(self, before: dict[str, torch.Tensor]) -> None:
+        changed = []
+        for name, buffer in self.model.named_buffers():
+            if name in before and not torch.equal(buffer, before[name]):
+                changed.append(name)
+                buffer.copy_(before[name])
+        if changed:
+            raise BrokenGuaranteeError(
+                f"Expected the model's buffers to stay as they are, changed: {changed[:5]} "
+                "(restored). Statistics of records kept in a buffer carry no noise and would be "
+                "saved with the model. Put the module into eval mode, or switch its tracking off."
+            )
 
     def _check(self, batch: _Batch) -> int:
         now = _trainable(self.model)
@@ -97,7 +116,7 @@ class Engine:
             )
 
     def _table(self, batch: _Batch) -> SiteTable:
-        key = (kind_of_batch(batch), self.model.training)
+        key = (kind_of_batch(batch), modes_of(self.model))
         if key not in self._tables:
             self._tables[key] = probe(self.model, self.loss, batch, self._recording)
         return self._tables[key]
@@ -131,6 +150,11 @@ class Engine:
                 interception.state.closed = True
 
 
+def modes_of(model: nn.Module) -> tuple[bool, ...]:
+    """Return which modules are in train mode, in the model's own order."""
+    return tuple(module.training for module in model.modules())
+
+
 def batch_size_of(batch: _Batch) -> int:
     """Return B, the common first dimension of a batch's tensors.
 
@@ -153,6 +177,17 @@ def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
         raise BrokenGuaranteeError(
             "Expected at least one trainable parameter, got none. There is nothing to train. "
             "Add an adapter, or set requires_grad."
+        )
+    hooked = [
+        name
+        for name, p in named.items()
+        if any(getattr(p, hooks, None) for hooks in ("_backward_hooks", _STEPPING_HOOKS))
+    ]
+    if hooked:
+        raise BrokenGuaranteeError(
+            f"Expected no hook on the gradients of trainable parameters, found some on "
+            f"{hooked[:5]}. A hook would see, or apply, gradients before clipping and noise. "
+            "Remove it; use an optimiser that steps after the backward pass."
         )
     odd = [name for name, p in named.items() if type(p) is not nn.Parameter]
     if odd:

@@ -30,7 +30,7 @@ class StepState:
     Privacy:
         Holds raw per-record gradients: never logged, saved or returned outside the engine. Sums
         over sites are taken before any norm, so sharing a parameter cannot exceed the clip norm
-        (`tests/dpft/engine/test_exactness.py::test_shared_parameters_sum_before_the_norm`).
+        (`tests/dpft/engine/test_sharing.py::test_shared_parameters_sum_before_the_norm`).
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from dpft.errors import UnsupportedError
 if TYPE_CHECKING:
     from dpft.engine.interception import Interception
 
-__all__ = ["rewrite_in_place"]
+__all__ = ["rewrite_in_place", "writes_in_place"]
 
 _AUGMENTED: dict[str, Callable[..., Any]] = {
     "__iadd__": torch.Tensor.add,
@@ -59,8 +59,7 @@ def rewrite_in_place(
     name = getattr(func, "__name__", "")
     if kwargs.get("out") is not None:
         raise _refused(f"{name}(out=...)", "writes a parameter into a given tensor")
-    writes = name in _AUGMENTED or name == "__setitem__" or _is_underscored(name)
-    if not writes or name in _HARMLESS:
+    if not writes_in_place(name) or name in _HARMLESS:
         return None
     if is_tracked(args[0]):
         raise _refused(name, "changes a trainable parameter inside the forward pass")
@@ -76,8 +75,10 @@ def rewrite_in_place(
     )
 
 
-def _is_underscored(name: str) -> bool:
-    return name.endswith("_") and not name.endswith("__")
+def writes_in_place(name: str) -> bool:
+    """Tell by its name whether an operation writes into its first argument."""
+    underscored = name.endswith("_") and not name.endswith("__")
+    return underscored or name in _AUGMENTED or name == "__setitem__"
 
 
 def _set_item(interception: "Interception", target: torch.Tensor, index: Any, value: Any) -> None:

@@ -16,10 +16,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
+from dpft.engine.in_place import writes_in_place
 from dpft.engine.sites import Layout, Observation, SiteTable, layout_of
 from dpft.errors import UnsupportedError
 
-__all__ = ["Recorder", "Taint", "kind_of_batch", "probe"]
+__all__ = ["Recorder", "Taint", "kind_of_batch", "probe", "untouched"]
 
 _Batch = Mapping[str, torch.Tensor]
 _SIZES = (2, 3)
@@ -55,7 +56,7 @@ class Taint(TorchFunctionMode):
         operands = _tensors((args, kwargs))
         clean = [operand for operand in operands if not self.has(operand)]
         if len(clean) < len(operands):
-            writes = getattr(func, "__name__", "").endswith("_")
+            writes = writes_in_place(getattr(func, "__name__", ""))
             written = _tensors((result, args[:1] if writes else ()))
             self.add(written if writes else [t for t in written if not _is_view_of(t, clean)])
         return result
@@ -204,7 +205,7 @@ def _run(
 ) -> list[Observation]:
     taint = Taint(batch)
     recorder = Recorder(taint, known)
-    with _untouched(model), run(recorder), torch.enable_grad(), taint:
+    with untouched(model), run(recorder), torch.enable_grad(), taint:
         losses = loss(model, batch)
         if not taint.has(losses):
             raise UnsupportedError(
@@ -216,7 +217,12 @@ def _run(
 
 
 @contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Restore buffers and the random state, and delete gradients, at the end.
+
+    Privacy:
+        What a trial run on records would leave in the model is undone.
+    """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         with torch.random.fork_rng():

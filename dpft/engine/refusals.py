@@ -1,6 +1,7 @@
 """Models and module states that are refused by name, before anything is computed."""
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dpft.errors import UnsupportedError
 
@@ -13,13 +14,8 @@ _WRAPPERS = {
     "OptimizedModule": "compiled code cannot be intercepted",
     "GradSampleModule": "another engine is already attached",
 }
-_COUPLING = {
-    "BatchNorm1d": "batch statistics couple records",
-    "BatchNorm2d": "batch statistics couple records",
-    "BatchNorm3d": "batch statistics couple records",
-    "SyncBatchNorm": "batch statistics couple records",
-    "Linear8bitLt": "its outlier columns are chosen over all records",
-}
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_COUPLING = {"Linear8bitLt": "its outlier columns are chosen over all records"}
 
 
 def refuse_unsupported(model: nn.Module) -> None:
@@ -37,15 +33,16 @@ def refuse_unsupported(model: nn.Module) -> None:
     for name, module in model.named_modules():
         kind = type(module).__name__
         where = f"module {name or '(the model itself)'} of type {kind}"
-        if kind in _WRAPPERS:
+        if kind in _WRAPPERS or isinstance(module, _PARALLEL):
+            reason = _WRAPPERS.get(kind, "it would split records unseen")
             raise UnsupportedError(
-                f"Expected an unwrapped model, got {where}: {_WRAPPERS[kind]}. Pass the plain "
-                "model."
+                f"Expected an unwrapped model, got {where}: {reason}. Pass the plain model."
             )
-        if kind in _COUPLING and module.training:
+        if module.training and (kind in _COUPLING or isinstance(module, _BatchNorm)):
+            reason = _COUPLING.get(kind, "batch statistics couple records")
             raise UnsupportedError(
-                f"Expected records to be independent, got {where}: {_COUPLING[kind]}. Replace it, "
-                "for example by LayerNorm or GroupNorm, or put it into eval mode."
+                f"Expected records to be independent, got {where}: {reason}. Replace it, for "
+                "example by LayerNorm or GroupNorm, or put it into eval mode."
             )
         _refuse_inactive_adapter(where, module)
 

@@ -30,7 +30,7 @@ _PLAIN_READS = frozenset(
     getattr(torch.Tensor, name)
     for name in (
         "size dim stride numel is_floating_point is_complex is_contiguous element_size detach "
-        "data_ptr storage_offset untyped_storage get_device type __len__ __hash__ __repr__"
+        "data_ptr storage_offset untyped_storage get_device __len__ __hash__ __repr__"
     ).split()
 )
 

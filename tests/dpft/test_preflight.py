@@ -115,6 +115,34 @@ class TimeMajor(nn.Module):
         return type("Output", (), {"logits": y.sum(1)})()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_records_that_would_show_nothing_are_refused(count: int) -> None:
+    row = {**TEMPLATE, "input_ids": [5, 6, 7], "attention_mask": [1, 1, 1]}
+    with pytest.raises(ConfigurationError, match="differ"):
+        SyntheticRecords([row] * count, lambda chosen: collate(chosen, 0))
+
+
+class CouplesInTraining(nn.Module):
+    """Shifts activations by a mean over records, below every trainable parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = bert()
+        self.inner.bert.requires_grad_(requires_grad=False)
+        self.config = CONFIG
+
+    def forward(self, **inputs: torch.Tensor) -> object:
+        states = self.inner.bert(**inputs).pooler_output
+        if self.training:
+            states = states + 0.5 * states.mean(0)
+        return type("Output", (), {"logits": self.inner.classifier(states)})()
+
+
+def test_coupling_below_the_trainable_parameters_in_train_mode_fails() -> None:
+    with pytest.raises(BrokenGuaranteeError, match="loop over single ones"):
+        fly(CouplesInTraining().train())
+
+
 def test_mixed_records_fail() -> None:
     with pytest.raises(BrokenGuaranteeError, match="weighted sum"):
         fly(RollsRecords())

@@ -179,6 +179,17 @@ def test_a_loss_that_couples_records_writes_nothing_of_a_model(tmp_path: Path) -
     assert not (tmp_path / "run" / "adapter").exists()
 
 
+def test_a_model_of_an_earlier_run_is_refused() -> None:
+    result = fit()
+    with pytest.raises(BrokenGuaranteeError, match="no run has trained"):
+        dpft.fit(
+            result.model,
+            records(),
+            loss=Classification(),
+            privacy=dpft.Privacy(noise_multiplier=1.0, delta=1e-3, expected_batch_size=20, steps=1),
+        )
+
+
 def test_nothing_but_public_numbers_is_in_the_certificate() -> None:
     (run,) = json.loads(fit().certificate.to_json())["runs"]
     assert run["num_records"] == RECORDS

@@ -21,7 +21,7 @@ from dpft.engine.rules.linear import (
 )
 from dpft.errors import UnsupportedError
 
-__all__ = ["rule_for", "rule_name"]
+__all__ = ["rule_for"]
 
 _RULES: tuple[tuple[Any, Rule], ...] = (
     (linear_applies, LINEAR),
@@ -54,8 +54,3 @@ def rule_for(call: Call) -> Rule:
         if applies(call):
             return rule
     return GENERIC
-
-
-def rule_name(rule: Rule) -> str:
-    """Return the name of a rule, for reports."""
-    return type(rule).__name__

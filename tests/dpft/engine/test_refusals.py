@@ -143,6 +143,35 @@ def test_a_module_that_couples_records_is_refused_by_name() -> None:
         dpft.per_record_gradients(model, mean, records())
 
 
+def test_a_subclass_of_batch_norm_is_refused_by_class() -> None:
+    class NormAct(nn.BatchNorm1d):
+        pass
+
+    model = nn.Sequential(nn.Flatten(), NormAct(5 * WIDTH).requires_grad_(False), nn.Linear(20, 3))
+    with pytest.raises(UnsupportedError, match="batch statistics"):
+        dpft.per_record_gradients(model, mean, records())
+
+
+def test_hooks_on_gradients_are_refused() -> None:
+    model = nn.Linear(WIDTH, 2)
+    handle = model.weight.register_post_accumulate_grad_hook(lambda parameter: None)
+    with pytest.raises(BrokenGuaranteeError, match="hook"):
+        Engine(model, mean)
+    handle.remove()
+    model.bias.register_hook(lambda grad: grad)
+    with pytest.raises(BrokenGuaranteeError, match="bias"):
+        Engine(model, mean)
+
+
+def test_rows_of_a_table_may_be_used_beside_the_table() -> None:
+    def function(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        rows = weight[x.argmax(-1)]  # indices that carry records
+        return x * weight + rows.unsqueeze(-1)
+
+    model, data = Applies(function), records()
+    assert dpft.per_record_gradients(model, mean, data)["weight"].shape == (3, WIDTH)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own imports
 def test_a_compiled_model_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="compiled"):

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 import dpft
 from dpft.engine.attachment import PerRecordLoss
+from dpft.errors import BrokenGuaranteeError
 
 Batch = Mapping[str, torch.Tensor]
 Loop = Callable[[nn.Module, Batch, PerRecordLoss], dict[str, torch.Tensor]]
@@ -220,7 +221,7 @@ def test_the_model_is_ordinary_after_an_exception() -> None:
     assert "_apply" not in torch.autograd.Function.apply.__qualname__
 
 
-def test_buffers_and_random_state_survive_the_probe() -> None:
+def test_statistics_of_records_kept_in_a_buffer_are_refused_and_undone() -> None:
     class Counting(UsedTwice):
         def __init__(self) -> None:
             super().__init__()
@@ -231,9 +232,15 @@ def test_buffers_and_random_state_survive_the_probe() -> None:
             return super().forward(batch)
 
     model = Counting().double()
+    with pytest.raises(BrokenGuaranteeError, match="calls"):
+        dpft.per_record_gradients(model, squared, records())
+    assert model.calls == 0
+
+
+def test_the_random_state_survives_the_probe() -> None:
+    model = UsedTwice().double()
     torch.manual_seed(9)
-    dpft.per_record_gradients(model, lambda m, b: m(b).flatten(1).sum(1), records())
+    dpft.per_record_gradients(model, squared, records())
     drawn = torch.rand(1)
     torch.manual_seed(9)
     assert torch.equal(drawn, torch.rand(1))
-    assert model.calls == 1
