@@ -5,11 +5,13 @@ failure raises; a pass, with values and tolerances, goes into the report.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch.nn.modules.dropout import _DropoutNd
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss
@@ -23,6 +25,16 @@ __all__ = ["Check", "PreflightReport", "SyntheticRecords", "run_preflight"]
 _Gradients = Mapping[str, torch.Tensor]
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4}
 _LOW_PRECISION = 5e-2  # bf16 and fp16 have 8 and 11 bits
+_DROPOUTS = (
+    functional.dropout,
+    functional.dropout1d,
+    functional.dropout2d,
+    functional.dropout3d,
+    functional.alpha_dropout,
+    functional.feature_alpha_dropout,
+    torch.dropout,
+)
+_DROPOUT_PLACE = 4  # of dropout_p among the arguments of scaled_dot_product_attention
 _PERTURBATION = 0.02
 _SEED = 20_260_101  # public: synthetic records and their dropout masks are no secret
 
@@ -167,14 +179,34 @@ def _without_randomness(engine: Engine, batch: Mapping[str, torch.Tensor]) -> It
     """Switch dropout off, and nothing else of train mode where that is enough."""
     training = {module: module.training for module in engine.model.modules()}
     try:
-        for module in training:
-            module.training = module.training and not isinstance(module, _DropoutNd)
-        if not _is_deterministic(engine, batch):
-            engine.model.eval()
-        yield
+        with _NoDropout():
+            if not _is_deterministic(engine, batch):
+                engine.model.eval()
+            yield
     finally:
         for module, was_training in training.items():
             module.training = was_training
+
+
+class _NoDropout(TorchFunctionMode):
+    """Makes every dropout the identity, wherever it is written."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        options = dict(kwargs or {})
+        if func in _DROPOUTS:
+            return args[0] if args else options["input"]
+        if func is functional.scaled_dot_product_attention:
+            if len(args) > _DROPOUT_PLACE:
+                args = (*args[:_DROPOUT_PLACE], 0.0, *args[_DROPOUT_PLACE + 1 :])
+            else:
+                options["dropout_p"] = 0.0
+        return func(*args, **options)
 
 
 @torch.no_grad()

@@ -1,10 +1,13 @@
 """Fills the text templates in `dpft/templates`; a value that is not given is an error."""
 
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-__all__ = ["inline", "render"]
+__all__ = ["inline", "render", "rounded_up"]
+
+_DIGITS = 4
 
 _ESCAPED = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#"})
 
@@ -34,6 +37,7 @@ def render(template: str, **values: Any) -> str:
         autoescape=False,  # noqa: S701 - Markdown, not HTML: names are escaped by `inline`
     )
     environment.filters["inline"] = inline
+    environment.filters["rounded_up"] = rounded_up
     return environment.get_template(template).render(**values)
 
 
@@ -54,3 +58,23 @@ def inline(text: object) -> str:
         a\|b
     """
     return " ".join(str(text).split()).translate(_ESCAPED)
+
+
+def rounded_up(epsilon: float) -> str:
+    """Return an epsilon to four significant digits, never less than it is.
+
+    Args:
+        epsilon: Any number >= 0, or infinity.
+
+    Returns:
+        Plain digits.
+
+    Privacy:
+        Nothing, no data touched. A guarantee is never overstated by its print.
+
+    Example:
+        >>> rounded_up(7.99812), rounded_up(8.0), rounded_up(0.31)
+        ('7.999', '8', '0.31')
+    """
+    rounded = Context(prec=_DIGITS, rounding=ROUND_CEILING).create_decimal(Decimal(epsilon))
+    return f"{rounded.normalize():f}"

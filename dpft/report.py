@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from dpft.accounting import DEFAULT_GRID, Adjacency, RunRecord
 from dpft.privacy import ClippingStyle, EvaluationStatus, PrivacyPlan
 from dpft.rendering import render
-from dpft.run_folder import environment
+from dpft.run_folder import environment, write_whole
 
 __all__ = ["Check", "Preflight", "ReportFacts", "detection_bound", "write_report"]
 
@@ -113,7 +113,7 @@ def write_report(folder: Path, facts: ReportFacts) -> Path:
         its first line (`tests/dpft/test_report.py::test_first_line_of_an_unsafe_run`).
     """
     path = folder / "report.md"
-    path.write_text(render("report.md.j2", **_values(facts)), encoding="utf-8")
+    write_whole(path, render("report.md.j2", **_values(facts)))
     return path
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from dpft.errors import ConfigurationError
 
-__all__ = ["RunFolder", "environment"]
+__all__ = ["RunFolder", "environment", "write_whole"]
 
 _DISTRIBUTIONS = (
     "dpft",
@@ -164,7 +164,7 @@ class RunFolder:
         Privacy:
             Settings are public.
         """
-        _write(self.config, text)
+        write_whole(self.config, text)
 
     def write_environment(self) -> None:
         """Write versions, kind of machine and commit; no host, user or path.
@@ -234,11 +234,15 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
-    _write(path, json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
-    """Write whole or not at all: a crash leaves no half a file."""
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a crash leaves no half a file.
+
+    Privacy:
+        Releases the text as it is.
+    """
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)  # noqa: PTH105 - the atomic call by its name

@@ -22,7 +22,7 @@ from dpft.privacy import Privacy, PrivacyPlan
 from dpft.private_step import PrivateStep, StepSettings
 from dpft.records import EncodingSettings, Row, collate, encode
 from dpft.report import ReportFacts, write_report
-from dpft.run_folder import RunFolder
+from dpft.run_folder import RunFolder, write_whole
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -350,7 +350,7 @@ def _save(result: FitResult, folder: RunFolder, *, pinned: bool) -> None:
     # peft would otherwise look the base model's vocabulary up on the Hub
     adapter_only = {"save_embedding_layers": False} if hasattr(result.model, "peft_config") else {}
     save(folder.adapter, safe_serialization=True, **adapter_only)
-    folder.certificate.write_text(result.certificate.to_json() + "\n", encoding="utf-8")
+    write_whole(folder.certificate, result.certificate.to_json() + "\n")
     folder.write_environment()
     facts = ReportFacts(
         plan=result.plan,

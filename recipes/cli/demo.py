@@ -71,11 +71,15 @@ def _print_table(outcomes: "dict[str, Outcome]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from dpft.rendering import rounded_up
+
     table = Table("", "accuracy", "epsilon", "delta")
     table.add_row("largest class", f"{_majority():.3f}", "0", "0")
     for title, outcome in outcomes.items():
         run = outcome.result.certificate.runs[0]
-        spent = (f"{outcome.result.epsilon:.3g}", f"{run.delta:.0e}") if run.private else ("∞", "")
+        spent = (
+            (rounded_up(outcome.result.epsilon), f"{run.delta:.0e}") if run.private else ("∞", "")
+        )
         table.add_row(title, f"{outcome.metrics.values['accuracy']:.3f}", *spent)
     Console().print(table)
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from dpft.recipes.preparation import Prepared
 from dpft.recipes.training import Outcome, train
+from dpft.rendering import rounded_up
 from dpft.run_folder import RunFolder
 from dpft.training import Progress
 
@@ -66,7 +67,7 @@ def summary(outcome: Outcome) -> str:
     result = outcome.result
     run = result.certificate.runs[0]
     guarantee = (
-        f"epsilon {result.epsilon:.4g} at delta {result.delta:.3g}, unit one {run.unit}, "
+        f"epsilon {rounded_up(result.epsilon)} at delta {result.delta:.3g}, unit one {run.unit}, "
         f"{run.adjacency.value}"
         if run.private
         else "NOT PRIVATE"
@@ -108,7 +109,7 @@ def _progress(log: Path, log_every: int, title: str | None) -> Iterator[Callable
 def _spent(progress: Progress) -> str:
     if progress.target_epsilon == float("inf"):
         return "NOT PRIVATE"
-    return f"epsilon {progress.spent_epsilon:.3f} of {progress.target_epsilon:.3f}"
+    return f"epsilon {rounded_up(progress.spent_epsilon)} of {rounded_up(progress.target_epsilon)}"
 
 
 def _run_log(path: Path) -> tuple[logging.Logger, logging.Handler]:

@@ -19,6 +19,7 @@ from dpft.losses import Classification
 from dpft.privacy import PrivacyMode
 from dpft.private_step import StepSettings
 from dpft.randomness import PinnedRandomness
+from dpft.rendering import rounded_up
 from dpft.training import FitOptions, Progress
 
 RECORDS, STEPS = 80, 6
@@ -85,7 +86,7 @@ def test_the_folder_holds_adapter_certificate_and_report(tmp_path: Path) -> None
     text = (tmp_path / "run" / "certificate.json").read_text(encoding="utf-8")
     assert Certificate.from_json(text) == result.certificate
     assert result.report is not None
-    assert f"{result.epsilon:.4g}" in result.report.read_text(encoding="utf-8")
+    assert rounded_up(result.epsilon) in result.report.read_text(encoding="utf-8")
 
 
 def test_two_runs_have_different_names_and_noise() -> None:
@@ -133,7 +134,7 @@ def test_progress_never_states_less_epsilon_than_was_spent() -> None:
 
 def test_private_training_learns_with_little_noise() -> None:
     privacy = dpft.Privacy(noise_multiplier=0.1, delta=1e-3, expected_batch_size=40, steps=60)
-    result = fit(privacy=privacy, optim=dpft.Optim(learning_rate=0.03))
+    result = fit(PINNED, privacy=privacy, optim=dpft.Optim(learning_rate=0.1))
     batch = {
         "input_ids": torch.tensor([[3, 9, 9], [4, 9, 9]]),
         "attention_mask": torch.ones(2, 3, dtype=torch.long),

@@ -15,6 +15,7 @@ from dpft.recipes.config.composition import settings_from_yaml
 from dpft.recipes.metrics.evaluation import predict_logits
 from dpft.recipes.preparation import prepare_evaluation
 from dpft.recipes.reevaluation import load_trained
+from dpft.rendering import rounded_up
 from dpft.run_folder import RunFolder
 
 OVERRIDES = ["privacy.steps=3", "privacy.expected_batch_size=32", "run.log_every=1"]
@@ -74,10 +75,13 @@ def test_every_artefact_tells_the_same_epsilon(run: Path) -> None:
     certificate = Certificate.from_json((run / "certificate.json").read_text())
     epsilon = certificate.epsilon(1e-5)
     assert metrics["epsilon"] == epsilon
-    assert f"epsilon = {epsilon:.4g} at delta = 1e-05" in (run / "report.md").read_text()
-    assert f"epsilon = {epsilon:.4g} at delta = 1e-05" in (run / "adapter/README.md").read_text()
+    assert f"epsilon = {rounded_up(epsilon)} at delta = 1e-05" in (run / "report.md").read_text()
+    assert (
+        f"epsilon = {rounded_up(epsilon)} at delta = 1e-05"
+        in (run / "adapter/README.md").read_text()
+    )
     last = (run / "run.log").read_text().splitlines()[-1]
-    assert last == f"step 3 of 3, epsilon {epsilon:.3f} of {epsilon:.3f}"
+    assert last == f"step 3 of 3, epsilon {rounded_up(epsilon)} of {rounded_up(epsilon)}"
 
 
 def test_metrics_hold_public_numbers_and_what_a_metric_cost(run: Path) -> None:
