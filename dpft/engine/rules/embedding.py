@@ -56,11 +56,8 @@ def embedding_applies(call: Call) -> bool:
     if call.func not in (functional.embedding, torch.embedding):
         return False
     args, kwargs = call.arguments(call.operands)
-    options = dict(
-        zip(("max_norm", "norm_type", "scale_grad_by_freq", "sparse"), args[3:], strict=False)
-    )
-    options.update(kwargs)
-    for option in ("max_norm", "scale_grad_by_freq", "sparse"):
+    options = {**dict(zip(_OPTIONS, args[3:], strict=False)), **kwargs}
+    for option in _COUPLING_OPTIONS:
         if options.get(option) and call.func is functional.embedding:
             raise UnsupportedError(
                 f"Expected {option} unset at {call.name}. It changes rows by how often the batch "

@@ -1,0 +1,90 @@
+"""Every rule agrees with the generic one, which knows nothing of the operation."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import dpft
+from dpft.engine import interception
+from dpft.engine.boundary import Call
+from dpft.engine.rules import rule_for
+from dpft.engine.rules.generic import GENERIC
+
+Batch = Mapping[str, torch.Tensor]
+WIDTH, WORDS = 4, 7
+OPERATIONS: dict[str, Callable[[Batch, torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "linear": lambda b, w, v: functional.linear(b["x"], w, v),
+    "linear_of_one_token": lambda b, w, v: functional.linear(b["x"][:, 0], w, v),
+    "addmm": lambda b, w, v: torch.addmm(v, b["x"].reshape(-1, WIDTH), w).view(b["x"].shape),
+    "matmul": lambda b, w, v: b["x"] @ w + v,
+    "embedding": lambda b, w, v: functional.embedding(b["ids"], torch.cat([w, w])) + v,
+    "padded": lambda b, w, v: functional.embedding(b["ids"], torch.cat([w, w]), padding_idx=-8) + v,
+    "layer_norm": lambda b, w, v: functional.layer_norm(b["x"], (WIDTH,), w[0], v),
+    "layer_norm_without_bias": lambda b, w, v: functional.layer_norm(b["x"], (WIDTH,), v) + w[0],
+    "add": lambda b, w, v: b["x"] + v + w[1],
+    "subtract": lambda b, w, v: (b["x"] - v).tanh() - w[2],
+    "multiply": lambda b, w, v: v * b["x"] * w[0],
+}
+EXPECTED_RULES = {
+    "linear": "_Affine",
+    "linear_of_one_token": "_Affine",
+    "addmm": "_Affine",
+    "matmul": "_Affine",
+    "embedding": "_Embedding",
+    "padded": "_Embedding",
+    "layer_norm": "_LayerNorm",
+    "layer_norm_without_bias": "_LayerNorm",
+    "add": "_Elementwise",
+    "subtract": "_Elementwise",
+    "multiply": "_Elementwise",
+}
+
+
+class Applies(nn.Module):
+    """One operation on the records, a matrix and a vector."""
+
+    def __init__(self, operation: str) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.weight = nn.Parameter(torch.randn(WIDTH, WIDTH))
+        self.vector = nn.Parameter(torch.randn(WIDTH))
+        self.operation = OPERATIONS[operation]
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.operation(batch, self.weight, self.vector)
+
+
+def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    return model(batch).sin().flatten(1).sum(1)
+
+
+def records() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {
+        "x": torch.randn(3, 5, WIDTH, dtype=torch.float64, generator=generator),
+        "ids": torch.randint(0, WORDS, (3, 5), generator=generator),
+    }
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_rule_agrees_with_the_generic_one(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data, used = Applies(operation).double(), records(), set()
+
+    def noted(call: Call) -> object:
+        rule = rule_for(call)
+        used.add(type(rule).__name__)
+        return rule
+
+    monkeypatch.setattr(interception, "rule_for", noted)
+    by_rule = dpft.per_record_gradients(model, loss, data)
+    assert EXPECTED_RULES[operation] in used
+    monkeypatch.setattr(interception, "rule_for", lambda _: GENERIC)
+    by_generic = dpft.per_record_gradients(model, loss, data)
+    for name, grads in by_rule.items():
+        assert grads.abs().sum() > 0
+        torch.testing.assert_close(grads, by_generic[name], rtol=1e-10, atol=1e-12)
