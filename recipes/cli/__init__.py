@@ -15,8 +15,8 @@ from dpft.errors import DpftError
 
 __all__ = ["VERBS", "main"]
 
-UNEXPECTED = 1
-USAGE = 2
+_UNEXPECTED = 1
+_USAGE = 2
 VERBS: dict[str, str] = {
     "account": "relate epsilon, noise, batch size and length, without training",
     "demo": "train with and without privacy on the embedded task, and compare",
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         print(_unknown(verb), file=sys.stderr)
-        return USAGE
+        return _USAGE
     return _guarded(verb, rest)
 
 
@@ -63,7 +63,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         return 130
     except Exception:  # noqa: BLE001 - the console is the only place a traceback may go to
         traceback.print_exc()
-        return UNEXPECTED
+        return _UNEXPECTED
 
 
 def _verb(verb: str) -> Callable[[Sequence[str]], int]:

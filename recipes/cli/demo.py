@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dpft.recipes.training import Outcome
 
-__all__ = ["main"]
+__all__ = ["RUNS", "main"]
 
 # Title of the row, folder, overrides.
 RUNS: tuple[tuple[str, str, tuple[str, ...]], ...] = (

@@ -39,7 +39,7 @@ _SELF_CHECK = (
 _SELF_CHECK_RECORDS = 32
 
 
-class Finding(NamedTuple):
+class _Finding(NamedTuple):
     """One line of the doctor's table; `sound` is None where nothing is asked for."""
 
     subject: str
@@ -72,8 +72,8 @@ def main(argv: Sequence[str]) -> int:
     return BrokenGuaranteeError.exit_code if broken else 0
 
 
-def _findings() -> Iterator[Finding]:
-    yield Finding("python", f"{platform.python_version()} on {platform.machine()}", None)
+def _findings() -> Iterator[_Finding]:
+    yield _Finding("python", f"{platform.python_version()} on {platform.machine()}", None)
     for distribution, module in _IMPORTS.items():
         yield _importable(distribution, module)
     yield from _devices()
@@ -81,42 +81,42 @@ def _findings() -> Iterator[Finding]:
     yield from _engine()
 
 
-def _importable(distribution: str, module: str) -> Finding:
+def _importable(distribution: str, module: str) -> _Finding:
     try:
         import_module(module)
-        return Finding(distribution, metadata.version(distribution), sound=True)
+        return _Finding(distribution, metadata.version(distribution), sound=True)
     except (ImportError, metadata.PackageNotFoundError) as error:
-        return Finding(distribution, str(error), sound=False)
+        return _Finding(distribution, str(error), sound=False)
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[_Finding]:
     import torch
 
-    yield Finding("cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads", None)
+    yield _Finding("cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads", None)
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    yield Finding("cuda", cuda, None)
+    yield _Finding("cuda", cuda, None)
 
 
-def _assets() -> Finding:
+def _assets() -> _Finding:
     named = os.environ.get("DPFT_ASSETS")
     if not named:
-        return Finding("DPFT_ASSETS", "unset: only the embedded task and own files offline", None)
+        return _Finding("DPFT_ASSETS", "unset: only the embedded task and own files offline", None)
     there = [
         part for part in ("data/glue/sst2", "models/minilm-l6") if (Path(named) / part).is_dir()
     ]
-    return Finding("DPFT_ASSETS", f"{', '.join(there) or 'nothing'} in {named}", sound=bool(there))
+    return _Finding("DPFT_ASSETS", f"{', '.join(there) or 'nothing'} in {named}", sound=bool(there))
 
 
-def _engine() -> Iterator[Finding]:
+def _engine() -> Iterator[_Finding]:
     """Fit one step on generated records; the preflight inside does the checking."""
     try:
         checks = _preflight_checks()
     except DpftError as error:
-        yield Finding("clipping engine", str(error), sound=False)
+        yield _Finding("clipping engine", str(error), sound=False)
         return
     for check in checks:
         found = f"{check.value:.2g} <= {check.tolerance:.2g}"
-        yield Finding("clipping engine", f"{check.name}: {found}", sound=check.passed)
+        yield _Finding("clipping engine", f"{check.name}: {found}", sound=check.passed)
 
 
 def _preflight_checks() -> Sequence["Check"]:

@@ -29,7 +29,7 @@ from dpft.run_folder import RunFolder
 
 __all__ = ["main"]
 
-FULL_ERROR = "HYDRA_FULL_ERROR"
+_FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,14 +94,14 @@ def _remove_if_empty(folder: Path) -> None:
 @contextmanager
 def _process_as_hydra_expects(argv: Sequence[str]) -> Iterator[None]:
     """Give Hydra its arguments, and ask it to raise errors instead of printing and exiting."""
-    before = sys.argv, os.environ.get(FULL_ERROR)
+    before = sys.argv, os.environ.get(_FULL_ERROR)
     sys.argv = ["dpft train", *argv]
-    os.environ[FULL_ERROR] = "1"
+    os.environ[_FULL_ERROR] = "1"
     try:
         yield
     finally:
         sys.argv = before[0]
         if before[1] is None:
-            del os.environ[FULL_ERROR]
+            del os.environ[_FULL_ERROR]
         else:
-            os.environ[FULL_ERROR] = before[1]
+            os.environ[_FULL_ERROR] = before[1]

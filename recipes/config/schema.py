@@ -26,8 +26,8 @@ __all__ = [
     "TrainSettings",
 ]
 
-Probability = Annotated[float, Field(ge=0, lt=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
+_Probability = Annotated[float, Field(ge=0, lt=1)]
+_PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class PoolingName(str, Enum):
@@ -61,7 +61,7 @@ class Architecture:
 
     pooling: PoolingName = PoolingName.MEAN
     dtype: DtypeName = DtypeName.FLOAT32
-    dropout: Probability = 0.0
+    dropout: _Probability = 0.0
     max_length: Annotated[int, Field(ge=2)] = 128
     pretrained: bool = True
 
@@ -82,9 +82,9 @@ class LoraSettings:
     """
 
     name: AdapterName = AdapterName.LORA
-    r: PositiveInt = 8
-    lora_alpha: PositiveInt = 16
-    lora_dropout: Probability = 0.0
+    r: _PositiveInt = 8
+    lora_alpha: _PositiveInt = 16
+    lora_dropout: _Probability = 0.0
     target_modules: tuple[str, ...] | None = None
 
 
@@ -101,7 +101,7 @@ class RunSettings:
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    log_every: PositiveInt = 10
+    log_every: _PositiveInt = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,10 +23,10 @@ from dpft.recipes.embedded.tokenizer import MAX_TOKENS, SPECIAL_TOKENS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PublicBatch", "make_batch", "objective", "word_weights"]
+__all__ = ["PublicBatch", "TokenisedText", "make_batch", "objective", "word_weights"]
 
-HIDDEN_SHARE = 0.15
-LAST_SHARE = 0.7  # later sentences follow from earlier ones more than the other way round
+_HIDDEN_SHARE = 0.15
+_LAST_SHARE = 0.7  # later sentences follow from earlier ones more than the other way round
 _PAD, _CLS, _SEP, _MASK = (SPECIAL_TOKENS.index(f"[{n}]") for n in ("PAD", "CLS", "SEP", "MASK"))
 _IGNORED = -100
 
@@ -147,7 +147,7 @@ def _take_out(text: TokenisedText, random: np.random.Generator) -> tuple[list[in
     taken: list[int] = []
     left = text.lines
     if text.removable:
-        last = random.random() < LAST_SHARE
+        last = random.random() < _LAST_SHARE
         place = text.removable[-1] if last else int(random.choice(text.removable))
         taken, left = left[place], left[:place] + left[place + 1 :]
     rest = [i for line in left for i in line][: MAX_TOKENS - 2]
@@ -156,7 +156,7 @@ def _take_out(text: TokenisedText, random: np.random.Generator) -> tuple[list[in
 
 def _hide(ids_BT: np.ndarray, vocabulary: int, random: np.random.Generator) -> np.ndarray:
     ordinary = ids_BT >= len(SPECIAL_TOKENS)
-    chosen = ordinary & (random.random(ids_BT.shape) < HIDDEN_SHARE)
+    chosen = ordinary & (random.random(ids_BT.shape) < _HIDDEN_SHARE)
     swapped = random.integers(len(SPECIAL_TOKENS), vocabulary, ids_BT.shape)
     fill = np.where(random.random(ids_BT.shape) < 0.9, _MASK, swapped)
     return np.where(chosen, fill, ids_BT)

@@ -13,7 +13,7 @@ from typing import TypeVar
 __all__ = ["LABEL_NAMES", "TOPICS", "Split", "Topic", "share"]
 
 
-Phrase = TypeVar("Phrase")
+_Phrase = TypeVar("_Phrase")
 
 
 class Split(str, Enum):
@@ -287,7 +287,7 @@ LABEL_NAMES: tuple[str, ...] = tuple(topic.name for topic in TOPICS)
 _ROLES = {Split.TRAIN: (0, 1, 2), Split.VALIDATION: (0, 1, 3), Split.PUBLIC: (0, 1, 2, 3)}
 
 
-def share(phrases: tuple[Phrase, ...], split: Split) -> tuple[Phrase, ...]:
+def share(phrases: tuple[_Phrase, ...], split: Split) -> tuple[_Phrase, ...]:
     """Give a split its part of a pool of phrases.
 
     Of every four phrases one is seen in training alone, one in validation alone and two in both;

@@ -10,10 +10,10 @@ from fractions import Fraction
 
 __all__ = ["discrete_laplace"]
 
-RandBelow = Callable[[int], int]
+_RandBelow = Callable[[int], int]
 
 
-def discrete_laplace(epsilon: float, randbelow: RandBelow = secrets.randbelow) -> int:
+def discrete_laplace(epsilon: float, randbelow: _RandBelow = secrets.randbelow) -> int:
     """Draw k with probability proportional to exp(-epsilon |k|).
 
     Args:
@@ -36,14 +36,14 @@ def discrete_laplace(epsilon: float, randbelow: RandBelow = secrets.randbelow) -
     return _geometric(rate, randbelow) - _geometric(rate, randbelow)
 
 
-def _geometric(rate: Fraction, randbelow: RandBelow) -> int:
+def _geometric(rate: Fraction, randbelow: _RandBelow) -> int:
     count = 0
     while _coin_exp(rate, randbelow):
         count += 1
     return count
 
 
-def _coin_exp(rate: Fraction, randbelow: RandBelow) -> bool:
+def _coin_exp(rate: Fraction, randbelow: _RandBelow) -> bool:
     """True with probability exp(-rate): heads on every whole unit, then on the rest."""
     while rate > 1:
         if not _coin_exp_below_one(Fraction(1), randbelow):
@@ -52,12 +52,12 @@ def _coin_exp(rate: Fraction, randbelow: RandBelow) -> bool:
     return _coin_exp_below_one(rate, randbelow)
 
 
-def _coin_exp_below_one(rate: Fraction, randbelow: RandBelow) -> bool:
+def _coin_exp_below_one(rate: Fraction, randbelow: _RandBelow) -> bool:
     draws = 1
     while _coin(rate / draws, randbelow):
         draws += 1
     return draws % 2 == 1
 
 
-def _coin(probability: Fraction, randbelow: RandBelow) -> bool:
+def _coin(probability: Fraction, randbelow: _RandBelow) -> bool:
     return randbelow(probability.denominator) < probability.numerator

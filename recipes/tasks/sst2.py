@@ -9,11 +9,11 @@ from dpft.privacy import EvaluationStatus
 from dpft.recipes.tasks.tables import labelled_rows, read_rows, table_in
 from dpft.recipes.tasks.task import Row, Split, register
 
-__all__ = ["Sst2", "Sst2Settings"]
+__all__ = ["HUB_MODEL", "Sst2", "Sst2Settings"]
 
-HUB_NAME = "nyu-mll/glue"
+_HUB_NAME = "nyu-mll/glue"
 HUB_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-ASSETS_VARIABLE = "DPFT_ASSETS"
+_ASSETS_VARIABLE = "DPFT_ASSETS"
 
 
 @validated
@@ -92,7 +92,7 @@ class Sst2:
 
 
 def _assets() -> Path | None:
-    named = os.environ.get(ASSETS_VARIABLE)
+    named = os.environ.get(_ASSETS_VARIABLE)
     return Path(named) if named else None
 
 
@@ -105,7 +105,7 @@ def _online() -> bool:
 
 def _nowhere() -> str:
     return (
-        f"Expected task.path or {ASSETS_VARIABLE} to say where SST-2 is. The Hub is switched off "
+        f"Expected task.path or {_ASSETS_VARIABLE} to say where SST-2 is. The Hub is switched off "
         "by HF_HUB_OFFLINE. Set task.path to a folder with train.parquet and validation.parquet, "
         "or try task=embedded."
     )
@@ -119,7 +119,7 @@ def _index(value: object) -> int | None:
 def _from_hub(split: Split) -> list[Row]:
     from datasets import load_dataset
 
-    loaded = load_dataset(HUB_NAME, "sst2", split=split.value)
+    loaded = load_dataset(_HUB_NAME, "sst2", split=split.value)
     return [{"text": row["sentence"], "label": row["label"]} for row in loaded]
 
 

@@ -16,7 +16,7 @@ from dpft.recipes.tasks.task import Row
 
 __all__ = ["FORMATS", "labelled_rows", "read_rows", "table_in"]
 
-MAX_PROBLEMS = 5  # more rows with the same mistake teach nothing
+_MAX_PROBLEMS = 5  # more rows with the same mistake teach nothing
 
 
 def read_rows(path: Path, columns: Iterable[str]) -> list[Row]:
@@ -111,8 +111,10 @@ def labelled_rows(
 
 
 def _first(problems: list[str]) -> list[str]:
-    more = len(problems) > MAX_PROBLEMS
-    return problems[:MAX_PROBLEMS] + (["More rows of the file have such problems."] if more else [])
+    more = len(problems) > _MAX_PROBLEMS
+    return problems[:_MAX_PROBLEMS] + (
+        ["More rows of the file have such problems."] if more else []
+    )
 
 
 def _message(path: Path, number: int, column: str, rule: str) -> str:

@@ -14,7 +14,7 @@ from dpft.privacy import EvaluationStatus
 __all__ = ["Row", "Split", "Task", "TaskSettings", "build_task", "register", "settings_classes"]
 
 Row: TypeAlias = dict[str, Any]
-Settings = TypeVar("Settings", bound="TaskSettings")
+_Settings = TypeVar("_Settings", bound="TaskSettings")
 
 
 class Split(str, Enum):
@@ -77,7 +77,7 @@ class Task(Protocol):
 _TASKS: dict[str, tuple[type[Any], Callable[[Any], Task]]] = {}
 
 
-def register(name: str, settings: type[Settings], make: Callable[[Settings], Task]) -> None:
+def register(name: str, settings: type[_Settings], make: Callable[[_Settings], Task]) -> None:
     """Make a task available under a name.
 
     Args:
