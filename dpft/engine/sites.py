@@ -84,7 +84,7 @@ class Observation:
         name: Name of the operation and its parameters, for messages.
         shapes: Shapes of the operand tensors.
         tainted: Whether each operand was computed from records.
-        result: _Shape of the result, None if the result is not a single tensor.
+        result: Shape of the result, None if the result is not a single tensor.
 
     Privacy:
         Shapes of a probe batch only.

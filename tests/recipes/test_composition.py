@@ -68,7 +68,7 @@ def test_no_argument_means_the_embedded_task() -> None:
 
 def test_a_task_brings_its_own_choices() -> None:
     settings = compose_settings(["task=sst2"])
-    assert (settings.privacy.expected_batch_size, settings.privacy.epochs) == (1024, 5)
+    assert (settings.privacy.expected_batch_size, settings.privacy.epochs) == (1024, 3)
     assert settings.privacy.dataset_id == "sst2"
     assert settings.architecture.dropout == 0.0
 
