@@ -12,8 +12,10 @@ from typing import Annotated
 from pydantic import Field
 
 from dpft.accounting import (
+    DEFAULT_GRID,
     Accountant,
     Adjacency,
+    Grid,
     PoissonGaussian,
     calibrate_noise_multiplier,
     epsilon,
@@ -285,12 +287,18 @@ class PrivacyPlan:
             adjacency=self.length.adjacency,
         )
 
-    def epsilon(self, steps: int | None = None) -> float:
-        """Return epsilon at the plan's delta after `steps` steps (default: all planned ones)."""
+    def epsilon(self, steps: int | None = None, *, grid: Grid = DEFAULT_GRID) -> float:
+        """Return epsilon at the plan's delta after `steps` steps (default: all planned ones).
+
+        A coarser grid is quicker and never gives a smaller value.
+        """
         if not self.is_private:
             return math.inf
         if steps == 0:
             return 0.0
         return epsilon(
-            self.mechanism(steps), self.privacy.delta, accountant=self.privacy.accountant
+            self.mechanism(steps),
+            self.privacy.delta,
+            accountant=self.privacy.accountant,
+            grid=grid,
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dpft.accounting import Certificate, RunRecord
+from dpft.accounting import DEFAULT_GRID, Certificate, Grid, RunRecord
 from dpft.engine.attachment import PerRecordLoss
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.optim import Optim, OptimizerName, Schedule
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FitOptions", "FitResult", "Progress", "fit"]
 
-_MILESTONES = 20  # epsilon is recomputed this often during a run; a PLD takes a tenth of a second
+_MILESTONES = 10  # epsilon is recomputed this often during a run
+_QUICK = Grid(value_discretization_interval=1e-3)  # from above, in a tenth of the time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +242,8 @@ class _EpsilonCourse:
         if not self._private:
             return math.inf
         if step not in self._known:
-            self._known[step] = self._plan.epsilon(step)
+            last = step == self._plan.length.steps
+            self._known[step] = self._plan.epsilon(step, grid=DEFAULT_GRID if last else _QUICK)
         return self._known[step]
 
 
