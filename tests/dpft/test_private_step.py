@@ -188,7 +188,7 @@ def test_no_step_follows_one_that_failed_and_the_failed_one_is_booked() -> None:
     run = Run(noise_multiplier=1.0, steps=5)
     batches = run.step.batches(rows(), collate)
     batch = next(batches)
-    run.optimizer.step = None  # type: ignore[method-assign]  # fails after the noisy sum was formed
+    run.optimizer.step = None  # fails after the noisy sum was formed
     with pytest.raises(TypeError):
         run.step(batch)
     assert run.step.mechanism == run.step.plan.mechanism(1)
@@ -198,7 +198,7 @@ def test_no_step_follows_one_that_failed_and_the_failed_one_is_booked() -> None:
 
 def test_a_secret_source_cannot_be_shared_by_two_runs() -> None:
     with pytest.raises(BrokenGuaranteeError, match="repeats their noise"):
-        Run(settings=StepSettings(randomness=SecretRandomness()))  # type: ignore[arg-type]  # refused
+        Run(settings=StepSettings(randomness=SecretRandomness()))  # refused
 
 
 def test_the_mode_of_the_preflight_is_kept() -> None:
