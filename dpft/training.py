@@ -174,13 +174,12 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
     seconds = loop.run(step, rows, _padding(tokenizer, trained), on_step)
     result = FitResult(
         model=trained.eval(),
-        plan=plan,
-        certificate=Certificate(runs=(_run_record(step, trained),)),
+        plan=step.plan,
+        certificate=Certificate(runs=(_run_record(step, trained, loop.run_id),)),
         preflight=step.preflight,
         examples_per_second=plan.length.expected_batch_size * plan.length.steps / seconds,
         folder=folder,
     )
-    model.dpft_run = trained.dpft_run = result.certificate.runs[0].run_id  # type: ignore[assignment]  # a mark
     if folder is not None:
         _save(result, folder, pinned=step.randomness_is_pinned)
     return result
@@ -192,6 +191,7 @@ class _Loop:
     def __init__(
         self, model: nn.Module, plan: PrivacyPlan, loss: PerRecordLoss, optim: Optim
     ) -> None:
+        self.run_id = secrets.token_hex(16)
         self._model = model
         self._plan = plan
         self._loss = loss
@@ -215,6 +215,7 @@ class _Loop:
         course = _EpsilonCourse(self._plan, private=not step.randomness_is_pinned)
         device = next(self._model.parameters()).device
         batches = step.batches(rows, partial(_on_device, pad_token_id, device))
+        self._mark()  # before the first step: a run that crashes has released its iterates too
         started = time.monotonic()
         for batch in batches:
             step(batch)
@@ -222,6 +223,12 @@ class _Loop:
             if on_step is not None:
                 on_step(course.after(step.steps_taken))
         return time.monotonic() - started
+
+    def _mark(self) -> None:
+        """Note the run on the model, and on the base model under an adapter."""
+        base = getattr(self._model, "get_base_model", lambda: self._model)()
+        for marked in (self._model, base):
+            vars(marked)["dpft_run"] = self.run_id
 
 
 class _EpsilonCourse:
@@ -325,11 +332,11 @@ def _learning_rate_factor(optim: Optim, steps: int, step: int) -> float:
     return max(0.0, (steps - step) / max(1, steps - optim.warmup_steps))
 
 
-def _run_record(step: PrivateStep, model: nn.Module) -> RunRecord:
+def _run_record(step: PrivateStep, model: nn.Module, run_id: str) -> RunRecord:
     plan = step.plan
     base = getattr(getattr(model, "config", None), "_name_or_path", "") or "unnamed base model"
     return RunRecord(
-        run_id=secrets.token_hex(16),
+        run_id=run_id,
         dataset_id=plan.privacy.dataset_id,
         mechanism=step.mechanism,
         adjacency=plan.length.adjacency,

@@ -77,16 +77,21 @@ class Engine:
         return {name: buffer.clone() for name, buffer in self.model.named_buffers()}
 
     def _refuse_changed(self, before: dict[str, torch.Tensor]) -> None:
-        changed = []
-        for name, buffer in self.model.named_buffers():
-            if name in before and not torch.equal(buffer, before[name]):
-                changed.append(name)
-                buffer.copy_(before[name])
+        now = dict(self.model.named_buffers())
+        changed = sorted(
+            name
+            for name in now.keys() | before.keys()
+            if name not in now or name not in before or not torch.equal(now[name], before[name])
+        )
+        for name in changed:
+            if name in now and name in before and now[name].shape == before[name].shape:
+                now[name].copy_(before[name])
         if changed:
             raise BrokenGuaranteeError(
-                f"Expected the model's buffers to stay as they are, changed: {changed[:5]} "
-                "(restored). Statistics of records kept in a buffer carry no noise and would be "
-                "saved with the model. Put the module into eval mode, or switch its tracking off."
+                f"Expected the model's buffers to stay as they are, new or changed: {changed[:5]} "
+                "(changed ones are restored). Statistics of records kept in a buffer carry no "
+                "noise and would be saved with the model. Put the module into eval mode, or switch "
+                "its tracking off."
             )
 
     def _check(self, batch: _Batch) -> int:

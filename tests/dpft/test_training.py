@@ -191,6 +191,39 @@ def test_a_model_of_an_earlier_run_is_refused() -> None:
         )
 
 
+def test_a_model_of_a_run_that_crashed_is_refused() -> None:
+    model = build()
+    privacy = dpft.Privacy(noise_multiplier=1.0, delta=1e-3, expected_batch_size=20, steps=3)
+
+    def crash(_: Progress) -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        dpft.fit(
+            model,
+            records(),
+            loss=Classification(),
+            privacy=privacy,
+            adapter=LORA,
+            on_step=crash,
+        )
+    with pytest.raises(BrokenGuaranteeError, match="no run has trained"):
+        dpft.fit(model, records(), loss=Classification(), privacy=privacy)
+
+
+def test_a_model_whose_run_was_refused_before_its_first_step_can_be_used_again() -> None:
+    model = build()
+    privacy = dpft.Privacy(noise_multiplier=1.0, delta=1e-3, expected_batch_size=20, steps=1)
+
+    def coupled(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        losses = Classification()(model, batch)
+        return losses - losses.mean()
+
+    with pytest.raises(BrokenGuaranteeError, match="preflight"):
+        dpft.fit(model, records(), loss=coupled, privacy=privacy)
+    assert dpft.fit(model, records(), loss=Classification(), privacy=privacy).epsilon > 0
+
+
 def test_nothing_but_public_numbers_is_in_the_certificate() -> None:
     (run,) = json.loads(fit().certificate.to_json())["runs"]
     assert run["num_records"] == RECORDS

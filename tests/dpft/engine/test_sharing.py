@@ -237,6 +237,16 @@ def test_statistics_of_records_kept_in_a_buffer_are_refused_and_undone() -> None
     assert model.calls == 0
 
 
+def test_a_buffer_that_appears_during_a_pass_is_refused() -> None:
+    class Keeping(UsedTwice):
+        def forward(self, batch: Batch) -> torch.Tensor:
+            self.register_buffer(f"seen_{len(self._buffers)}", batch["x"].mean())
+            return super().forward(batch)
+
+    with pytest.raises(BrokenGuaranteeError, match="seen"):
+        dpft.per_record_gradients(Keeping().double(), squared, records())
+
+
 def test_the_random_state_survives_the_probe() -> None:
     model = UsedTwice().double()
     torch.manual_seed(9)
