@@ -15,7 +15,8 @@ from torch import nn
 from dpft.accounting import DEFAULT_GRID, Certificate, Grid, RunRecord
 from dpft.engine.attachment import PerRecordLoss
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
-from dpft.optim import Optim, OptimizerName, Schedule
+from dpft.optim import Optim
+from dpft.optimisation import Optimisation
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport
 from dpft.privacy import Privacy, PrivacyPlan
@@ -186,7 +187,7 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
 
 
 class _Loop:
-    """Optimiser, schedule and steps of one run."""
+    """The steps of one run."""
 
     def __init__(
         self, model: nn.Module, plan: PrivacyPlan, loss: PerRecordLoss, optim: Optim
@@ -195,13 +196,11 @@ class _Loop:
         self._model = model
         self._plan = plan
         self._loss = loss
-        self._optimizer = _optimizer(model, optim)
-        self._scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer, partial(_learning_rate_factor, optim, plan.length.steps)
-        )
+        self._optimisation = Optimisation(model, optim, plan)
 
     def step(self, settings: StepSettings) -> PrivateStep:
-        return PrivateStep(self._model, self._optimizer, self._plan.privacy, self._loss, settings)
+        optimizer = self._optimisation.optimizer
+        return PrivateStep(self._model, optimizer, self._plan.privacy, self._loss, settings)
 
     def run(
         self,
@@ -219,9 +218,10 @@ class _Loop:
         started = time.monotonic()
         for batch in batches:
             step(batch)
-            self._scheduler.step()
+            self._optimisation.advance()
             if on_step is not None:
                 on_step(course.after(step.steps_taken))
+        self._optimisation.finish()
         return time.monotonic() - started
 
     def _mark(self) -> None:
@@ -311,25 +311,6 @@ def _with_adapter(model: nn.Module, adapter: "PeftConfig | str | None", seed: in
         else:
             built = get_peft_model(model, adapter)
     return built
-
-
-def _optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    kinds: dict[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
-        OptimizerName.ADAM: torch.optim.Adam,
-        OptimizerName.ADAMW: torch.optim.AdamW,
-        OptimizerName.SGD: torch.optim.SGD,
-    }
-    return kinds[optim.name](trainable, lr=optim.learning_rate, weight_decay=optim.weight_decay)
-
-
-def _learning_rate_factor(optim: Optim, steps: int, step: int) -> float:
-    """Return the share of the peak learning rate at a step (0, 1, ...)."""
-    if step < optim.warmup_steps:
-        return (step + 1) / optim.warmup_steps
-    if optim.schedule is Schedule.CONSTANT:
-        return 1.0
-    return max(0.0, (steps - step) / max(1, steps - optim.warmup_steps))
 
 
 def _run_record(step: PrivateStep, model: nn.Module, run_id: str) -> RunRecord:
