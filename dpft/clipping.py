@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 import torch
 
+from dpft.engine.record_gradients import RecordGradients
 from dpft.privacy import AUTO_S_GAMMA, ClippingStyle
 
-__all__ = ["ClippedSum", "clip_factors", "raw_norms"]
+__all__ = ["ClippedSum", "clip_factors"]
 
 # Contributions are clipped to a little less than the bound, so that rounding in float32 stays
 # inside it: float32 sums of squares and the weighted sum are off by far less than 1e-3.
@@ -74,28 +75,10 @@ class ClippedSum:
             for name, p in parameters.items()
         }
 
-    def add(self, raw: Mapping[str, torch.Tensor]) -> None:
-        """Clip the per-record gradients [B, *shape] of one physical batch and add them."""
-        if not raw:
-            return
-        factors_B = clip_factors(raw_norms(raw), self._style, self._clip_norm)
-        kept_B = factors_B > 0
-        for name, grads in raw.items():
-            rows = _rows(grads).to(self.raw_sums[name].dtype)
-            rows = torch.where(kept_B.unsqueeze(1), rows, torch.zeros_like(rows))
-            total = factors_B.to(rows.dtype) @ rows
-            self.raw_sums[name] += total.view_as(self.raw_sums[name])
-
-
-def raw_norms(raw: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return the l2 norm [B] of every record's whole gradient, in float32 or better."""
-    squares = [
-        _rows(grads).to(torch.promote_types(grads.dtype, torch.float32)).square().sum(1)
-        for grads in raw.values()
-    ]
-    return torch.stack(squares).sum(0).sqrt()
-
-
-def _rows(grads: torch.Tensor) -> torch.Tensor:
-    """Return per-record gradients as a matrix, one row a record; a scalar's too."""
-    return grads.reshape(len(grads), -1)
+    def add(self, gradients: RecordGradients) -> None:
+        """Clip every record of one physical batch and add it."""
+        norms_B = gradients.raw_norms()
+        if norms_B is not None:
+            gradients.add_weighted(
+                clip_factors(norms_B, self._style, self._clip_norm), self.raw_sums
+            )

@@ -5,6 +5,7 @@ failure raises; a pass, with values and tolerances, goes into the report.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss
 from dpft.engine.probe import untouched
+from dpft.engine.record_gradients import RecordGradients
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.privacy import Privacy
 from dpft.records import Collate, Row, length_of
@@ -131,17 +133,19 @@ def run_preflight(engine: Engine, records: SyntheticRecords, privacy: Privacy) -
         Synthetic records only; the verdict is public. Turns a mis-attributed, coupled or missing
         gradient into an error before step 1 (`tests/dpft/test_preflight.py`).
     """
-    tolerance = _tolerance(engine)
     with untouched(engine.model), _perturbed(engine):
         weighted = _weighted_sum_error(engine, records.batch())
         with _without_randomness(engine, records.batch()):
-            raw = engine.raw_gradients(records.batch())
+            gradients = engine.gradients(records.batch())
             singles = [_reference(engine, one) for one in records.singles()]
+    raw = gradients.instantiated()
+    tolerance = _tolerance(engine)  # known only now: autocast is switched on by the loss
     unreached = _unreached(engine, singles)
     checks = (
         Check("weighted sum of gradients equals autograd", weighted, tolerance),
         Check("records equal a loop over single ones", _loop_error(raw, singles), tolerance),
         Check("trainable parameters without a gradient", float(len(unreached)), 0.0),
+        Check("norm / norm by the form used", _norm_ratio(gradients), 1 + tolerance),
         Check("largest contribution / clip norm", _largest(engine, raw, privacy), 1.0),
     )
     report = PreflightReport(checks)
@@ -282,12 +286,21 @@ def _largest(engine: Engine, raw: _Gradients, privacy: Privacy) -> float:
     for scale in (1.0, 1e6):
         for record in range(len(next(iter(raw.values())))):
             total = ClippedSum(engine.parameters, privacy.clipping, privacy.clip_norm)
-            total.add({name: scale * grads[record : record + 1] for name, grads in raw.items()})
+            one = {name: scale * grads[record : record + 1] for name, grads in raw.items()}
+            total.add(RecordGradients.of(one))
             norms = [part.double().norm() for part in total.raw_sums.values()]
             largest = max(largest, float(torch.stack(norms).norm()) / privacy.clip_norm)
     return largest
 
 
+def _norm_ratio(gradients: RecordGradients) -> float:
+    """Return the largest ratio of a record's norm, from its gradient in full, to the one used."""
+    full = RecordGradients.of(gradients.instantiated()).raw_norms()
+    used = gradients.raw_norms()
+    if full is None or used is None:
+        return math.inf  # nothing was reached
+    return float(torch.where(full == used, 1.0, full.double() / used.double()).max())
+
+
 def _tolerance(engine: Engine) -> float:
-    types = {parameter.dtype for parameter in engine.model.parameters()}
-    return max(_TOLERANCE.get(dtype, _LOW_PRECISION) for dtype in types)
+    return max(_TOLERANCE.get(dtype, _LOW_PRECISION) for dtype in engine.precisions)

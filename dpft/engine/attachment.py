@@ -15,6 +15,7 @@ from dpft.engine.captures import StepState
 from dpft.engine.functions import intercept_functions
 from dpft.engine.interception import Interception
 from dpft.engine.probe import Recorder, kind_of_batch, probe
+from dpft.engine.record_gradients import RecordGradients
 from dpft.engine.refusals import refuse_unsupported
 from dpft.engine.sites import SiteTable
 from dpft.engine.tracked import Expression, TrackedParameter, mark
@@ -38,7 +39,7 @@ class Engine:
         UnsupportedError: If the model is wrapped or in a state that cannot be clipped exactly.
 
     Privacy:
-        `raw_gradients` returns raw per-record gradients; only clipping and tests may see them.
+        `gradients` returns raw per-record gradients; only clipping and tests may see them.
     """
 
     def __init__(self, model: nn.Module, loss: PerRecordLoss) -> None:
@@ -47,11 +48,21 @@ class Engine:
         self.model = model
         self.loss = loss
         self.parameters = _trainable(model)
+        self.precisions = {parameter.dtype for parameter in model.parameters()}
         self._tables: dict[object, SiteTable] = {}
         self._keys: dict[object, int] = {}
 
     def raw_gradients(self, batch: _Batch) -> dict[str, torch.Tensor]:
         """Return {name: gradients [B, *shape]} for every trainable parameter that was reached.
+
+        Raises:
+            BrokenGuaranteeError: As `gradients`.
+            UnsupportedError: As `gradients`.
+        """
+        return self.gradients(batch).instantiated()
+
+    def gradients(self, batch: _Batch) -> RecordGradients:
+        """Return every record's gradient, each parameter's in the form that is cheaper.
 
         Raises:
             BrokenGuaranteeError: If a gradient by-passed the engine.
@@ -68,10 +79,11 @@ class Engine:
                 _check_losses(losses, batch_size)
                 torch.autograd.backward(losses.sum())
             with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
-                raw = state.finish()
+                gradients = state.finish()
+        self.precisions |= state.precisions
         self._refuse_bypass("after")
         self._refuse_changed(buffers)
-        return raw
+        return gradients
 
     def _copy_of_buffers(self) -> dict[str, torch.Tensor]:
         return {name: buffer.clone() for name, buffer in self.model.named_buffers()}

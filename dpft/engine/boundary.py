@@ -5,6 +5,7 @@ captures the per-record gradient of the parameters; no `param.grad` is ever form
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from dpft.engine.tracked import is_tracked
 
 if TYPE_CHECKING:
     from dpft.engine.captures import StepState
+    from dpft.engine.outer import Outer
     from dpft.engine.sites import Layout, RecordAxis
 
 __all__ = ["Boundary", "Call", "Gradients", "Rule", "Tensors"]
@@ -57,6 +59,10 @@ class Call:
         self.operands: list[torch.Tensor] = [flat[i] for i in self.positions]
         self.shapes = [tuple(operand.shape) for operand in self.operands]
         self.settings = [None if isinstance(value, torch.Tensor) else value for value in flat]
+        self.device_type = self.operands[0].device.type
+        self.autocast = _autocast_dtype(self.device_type)
+        if self.autocast is not None:
+            state.precisions.add(self.autocast)
         self.targets = [
             state.target(operand) if is_tracked(operand) and operand.requires_grad else None
             for operand in self.operands
@@ -88,6 +94,17 @@ class Call:
         result: torch.Tensor = self.func(*args, **kwargs)
         return result
 
+    def lowered(self, operands: Sequence[torch.Tensor]) -> Tensors:
+        """Return operands as autocast hands them to a product, if it is on."""
+        if self.autocast is None:
+            return tuple(operands)
+        return tuple(x.to(self.autocast) if _is_cast(x) else x for x in operands)
+
+    def same_precision(self) -> AbstractContextManager[Any]:
+        """Return autocast as it was when the operation ran, for running it again in backward."""
+        on = self.autocast is not None
+        return torch.autocast(self.device_type, self.autocast, enabled=on)
+
     def records_first(self, index: int, tensor: torch.Tensor) -> torch.Tensor:
         """Return operand `index` (or its gradient) as a view [B, ...]."""
         axis = self.layout.operands[index]
@@ -99,6 +116,37 @@ class Call:
         target = self.targets[index]
         if target is not None:
             self.state.capture(target, grads_B)
+
+    def capture_outer(self, index: int, outer: "Outer") -> None:
+        """Add the gradient of operand `index`, given as outer products, if it is trainable."""
+        target = self.targets[index]
+        if target is not None:
+            self.state.capture_outer(target, outer)
+
+
+def _autocast_dtype(device_type: str) -> torch.dtype | None:
+    on = torch.is_autocast_enabled(device_type)
+    return torch.get_autocast_dtype(device_type) if on else None
+
+
+def _is_cast(tensor: torch.Tensor) -> bool:
+    """Whether autocast would change a tensor's type: float64 and integers it leaves alone."""
+    return tensor.is_floating_point() and tensor.dtype is not torch.float64
+
+
+def _own(result: torch.Tensor, operands: Tensors) -> torch.Tensor:
+    """Return a result that may be written to: a copy where it shares an operand's memory.
+
+    What the operation returns as a view of its own scratch memory (a lookup of rows does) loses
+    that mark, because autograd forbids writing to a view made inside a Function.
+    """
+    if not result._is_view():  # noqa: SLF001 - torch has no public name for it
+        return result
+    storage = result.untyped_storage().data_ptr()
+    if result.numel() and any(x.untyped_storage().data_ptr() == storage for x in operands):
+        return result.clone()
+    owned: torch.Tensor = torch.ops.aten._unsafe_view(result, result.shape)  # noqa: SLF001 - as above
+    return owned
 
 
 class Rule(Protocol):
@@ -120,6 +168,7 @@ class Boundary(torch.autograd.Function):
     def forward(ctx: FunctionCtx, rule: Rule, call: Call, *operands: torch.Tensor) -> torch.Tensor:
         """Compute the operation."""
         result, saved = rule.forward(call, operands)
+        result = _own(result, operands)
         call.operands = []  # from here on only autograd's own saved tensors keep them alive
         ctx.rule, ctx.call = rule, call  # type: ignore[attr-defined]  # autograd's open context
         ctx.save_for_backward(*saved)  # type: ignore[arg-type]  # torch takes None too

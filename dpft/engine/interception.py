@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from dpft.engine.boundary import Boundary, Call
 from dpft.engine.in_place import rewrite_in_place
 from dpft.engine.rules import rule_for
-from dpft.engine.tracked import Expression, is_tracked, mark
-from dpft.errors import BrokenGuaranteeError, UnsupportedError
+from dpft.engine.tracked import Expression, is_tracked, mark, mark_transpose
+from dpft.errors import BrokenGuaranteeError
 
 if TYPE_CHECKING:
     from dpft.engine.captures import StepState
@@ -86,15 +86,12 @@ class Interception:
         layout = self.state.table.find(key, name, shapes, self.state.batch_size)
         if not layout.is_boundary:
             args, kwargs = tree_unflatten(flat, spec)
-            return self._expression(func(*args, **kwargs), key)
+            expression = self._expression(func(*args, **kwargs), key)
+            mark_transpose(func, flat[0], expression)
+            return expression
         return self._boundary(Call(func, name, flat, spec, layout, self.state))
 
     def _boundary(self, call: Call) -> torch.Tensor:
-        if torch.is_autocast_enabled(call.operands[0].device.type):
-            raise UnsupportedError(
-                f"Expected autocast to be off at {call.name}. Per-record gradients under autocast "
-                "are not shown to be exact. Load the model in the precision it is to run in."
-            )
         rule = rule_for(call)
         detached = [
             operand

@@ -168,7 +168,9 @@ def probe(
     known: dict[int, frozenset[Layout]] = {}
     for _ in range(_MAX_PASSES):
         small, large = (_run(model, loss, _few(batch, size), run, known) for size in _SIZES)
-        found = _compare(small, large)
+        found, refusals = _compare(small, large)
+        if found == known and refusals:
+            raise refusals[0]
         if found == known:
             return SiteTable(known)
         known = found
@@ -237,7 +239,12 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 def _compare(
     small: Sequence[Observation], large: Sequence[Observation]
-) -> dict[int, frozenset[Layout]]:
+) -> tuple[dict[int, frozenset[Layout]], list[UnsupportedError]]:
+    """Return the layouts of all sites, and what is wrong with those that have none.
+
+    A site downstream of an expansion that this pass did not know yet may look wrong and be no
+    site at all in the next one; so refusals stand only once the layouts have settled.
+    """
     if [site.key for site in small] != [site.key for site in large]:
         raise UnsupportedError(
             "Expected the same operations on trainable parameters for any number of records. "
@@ -245,6 +252,12 @@ def _compare(
             "told. Freeze the parameters concerned."
         )
     found: dict[int, set[Layout]] = {}
+    refusals = []
     for one, other in zip(small, large, strict=True):
-        found.setdefault(one.key, set()).add(layout_of(one, other, _SIZES))
-    return {key: frozenset(layouts) for key, layouts in found.items()}
+        try:
+            layout = layout_of(one, other, _SIZES)
+        except UnsupportedError as refusal:
+            refusals.append(refusal)
+        else:
+            found.setdefault(one.key, set()).add(layout)
+    return {key: frozenset(layouts) for key, layouts in found.items()}, refusals

@@ -17,7 +17,21 @@ from dpft.errors import BrokenGuaranteeError
 if TYPE_CHECKING:
     from dpft.engine.interception import Interception
 
-__all__ = ["Expression", "TrackedParameter", "is_tracked", "mark", "operate"]
+__all__ = ["Expression", "TrackedParameter", "is_tracked", "mark", "mark_transpose", "operate"]
+
+_MATRIX = 2
+_TRANSPOSITIONS = frozenset(
+    {
+        torch.Tensor.t,
+        torch.Tensor.T.__get__,  # type: ignore[attr-defined]  # a descriptor of C
+        torch.Tensor.mT.__get__,  # type: ignore[attr-defined]  # a descriptor of C
+        torch.Tensor.transpose,
+        torch.Tensor.permute,
+        torch.t,
+        torch.transpose,
+        torch.permute,
+    }
+)
 
 # Reading these never makes a new differentiable tensor; skipping them keeps the step fast.
 _PLAIN_READS = frozenset(
@@ -77,6 +91,19 @@ def mark(tensor: torch.Tensor, interception: "Interception", key: int) -> None:
     """Tie a tracked tensor to its interception and give it its structural key."""
     tensor.dpft_interception = interception  # type: ignore[attr-defined]  # ours
     tensor.dpft_key = key  # type: ignore[attr-defined]  # ours
+
+
+def mark_transpose(func: Callable[..., Any], source: object, expression: torch.Tensor) -> None:
+    """Note that an expression is the transpose of a matrix parameter, if it is.
+
+    Privacy:
+        Only operations of which nothing else can come of the same shape and memory are taken: what
+        is captured at the transpose is then captured, transposed, at the parameter.
+    """
+    if func not in _TRANSPOSITIONS or not isinstance(source, TrackedParameter):
+        return
+    if source.dim() == _MATRIX and expression.stride() == source.stride()[::-1]:
+        expression.dpft_transpose_of = source  # type: ignore[attr-defined]  # ours
 
 
 def operate(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpft.clipping import ClippedSum, clip_factors, raw_norms
+from dpft.clipping import ClippedSum, clip_factors
+from dpft.engine.record_gradients import RecordGradients
 from dpft.privacy import ClippingStyle
 
 STYLES = list(ClippingStyle)
@@ -52,7 +53,7 @@ def test_one_record_never_changes_the_sum_by_more_than_the_clip_norm(
     scale: float, clip_norm: float, style: ClippingStyle
 ) -> None:
     total = ClippedSum(parameters(), style, clip_norm)
-    total.add(gradients(scale, batch=1))
+    total.add(RecordGradients.of(gradients(scale, batch=1)))
     assert norm_of(total) <= clip_norm
 
 
@@ -64,8 +65,8 @@ def test_a_record_that_is_not_finite_contributes_exactly_zero(
     raw = gradients(1.0)
     raw["vector"][1, 2] = broken
     total, without = (ClippedSum(parameters(), style, 1.0) for _ in range(2))
-    total.add(raw)
-    without.add({name: grads[[0, 2]] for name, grads in raw.items()})
+    total.add(RecordGradients.of(raw))
+    without.add(RecordGradients.of({name: grads[[0, 2]] for name, grads in raw.items()}))
     for name, part in total.raw_sums.items():
         assert torch.isfinite(part).all()
         assert torch.allclose(part, without.raw_sums[name], rtol=1e-6)
@@ -74,13 +75,13 @@ def test_a_record_that_is_not_finite_contributes_exactly_zero(
 def test_flat_clipping_leaves_small_gradients_alone() -> None:
     raw = gradients(1e-3)
     total = ClippedSum(parameters(), ClippingStyle.FLAT, 1.0)
-    total.add(raw)
+    total.add(RecordGradients.of(raw))
     assert torch.allclose(total.raw_sums["matrix"], raw["matrix"].sum(0), rtol=1e-5)
 
 
 def test_flat_clipping_scales_large_gradients_to_the_bound() -> None:
     total = ClippedSum(parameters(), ClippingStyle.FLAT, 2.0)
-    total.add(gradients(1e3, batch=1))
+    total.add(RecordGradients.of(gradients(1e3, batch=1)))
     assert norm_of(total) == pytest.approx(2.0, rel=2e-3)
 
 
@@ -92,13 +93,13 @@ def test_auto_s_normalises_whatever_the_size() -> None:
 def test_the_norm_is_taken_over_all_parameters_together() -> None:
     raw = gradients(1.0)
     stacked = torch.cat([grads.reshape(3, -1) for grads in raw.values()], dim=1)
-    assert torch.allclose(raw_norms(raw), stacked.norm(dim=1), rtol=1e-6)
+    assert torch.allclose(RecordGradients.of(raw).raw_norms(), stacked.norm(dim=1), rtol=1e-6)
 
 
 def test_low_precision_is_summed_in_float32() -> None:
     raw = {"scalar": torch.full((4096,), 1e-4, dtype=torch.bfloat16)}
     scalar = {"scalar": torch.nn.Parameter(torch.zeros((), dtype=torch.bfloat16))}
     total = ClippedSum(scalar, ClippingStyle.FLAT, 1.0)
-    total.add(raw)
+    total.add(RecordGradients.of(raw))
     expected = 4096 * float(raw["scalar"][0])
     assert float(total.raw_sums["scalar"]) == pytest.approx(expected, rel=1e-4)

@@ -1,6 +1,7 @@
 """Rows of a table E [V, D] picked by record-batched indices [B, ...].
 
-The per-record gradient scatters the output gradient into the rows that the record used.
+The per-record gradient is the output gradient, added into the rows that the record used: a sum of
+outer products whose left side is one-hot.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from dpft.engine.boundary import Call, Gradients, Tensors
+from dpft.engine.outer import Dense, OneHot, Outer
 from dpft.errors import UnsupportedError
 
 __all__ = ["EMBEDDING", "embedding_applies"]
@@ -27,7 +29,7 @@ class _Embedding:
     def backward(
         self, call: Call, saved: Gradients, grad: torch.Tensor, needs: Sequence[bool]
     ) -> Gradients:
-        """Capture the scattered gradient; rows of the padding index get none."""
+        """Capture indices and output gradients; rows of the padding index get none."""
         (indices,) = saved
         assert indices is not None
         rows, padding = _settings(call)
@@ -38,9 +40,7 @@ class _Embedding:
         grad_BND = axis.records_first(grad, call.batch_size).reshape(call.batch_size, -1, width)
         if padding is not None:
             grad_BND = grad_BND.masked_fill((index_BN == padding).unsqueeze(-1), 0)
-        table_BVD = grad.new_zeros(call.batch_size, rows, width)
-        table_BVD.scatter_add_(1, index_BN.unsqueeze(-1).expand(-1, -1, width), grad_BND)
-        call.capture(1, table_BVD)
+        call.capture_outer(1, Outer(OneHot(index_BN, rows), Dense(grad_BND)))
         return [None] * len(needs)
 
 

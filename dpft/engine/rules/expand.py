@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from dpft.engine.boundary import Call, Gradients, Tensors
+from dpft.engine.sites import split_records
 from dpft.errors import UnsupportedError
 
 __all__ = ["EXPAND", "expand_applies"]
@@ -29,23 +30,18 @@ class _Expand:
         """Capture each record's own copy, summed over what else was expanded."""
         (source,) = saved
         assert source is not None
-        axis = call.result_axis
-        if axis.flattened:
-            raise UnsupportedError(
-                f"Expected {call.name} to put records on a dimension of their own, got copies "
-                "interleaved with another dimension. Expand before flattening."
-            )
-        sizes = list(grad.shape)
-        sizes[axis.dim] = 1
+        axis, sizes = call.result_axis, list(grad.shape)
+        sizes[axis.dim] = grad.shape[axis.dim] // call.batch_size  # one, unless flattened
         one = _Single(call, tuple(sizes))
         pull = torch.func.vjp(one.run, source.detach())[1]
-        (grads_B,) = torch.func.vmap(pull, in_dims=axis.dim)(grad)
+        split = split_records(grad, axis.dim, call.batch_size)
+        (grads_B,) = torch.func.vmap(pull, in_dims=axis.dim)(split)
         call.capture(0, grads_B)
         return [None] * len(needs)
 
 
 class _Single:
-    """The same expansion for one record, its record dimension taken out."""
+    """The same expansion for one record: its share of the record dimension."""
 
     def __init__(self, call: Call, sizes: tuple[int, ...]) -> None:
         self._call = call
@@ -53,12 +49,11 @@ class _Single:
 
     def run(self, source: torch.Tensor) -> torch.Tensor:
         """Expand the expression to one record."""
-        dim = self._call.result_axis.dim
         if getattr(self._call.func, "__name__", "") in ("repeat", "tile"):
             ones = (1,) * (len(self._sizes) - source.dim()) + tuple(source.shape)
             times = [size // own for size, own in zip(self._sizes, ones, strict=True)]
-            return source.repeat(*times).squeeze(dim)
-        return source.expand(self._sizes).squeeze(dim)
+            return source.repeat(*times)
+        return source.expand(self._sizes)
 
 
 EXPAND = _Expand()

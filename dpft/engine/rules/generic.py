@@ -19,16 +19,14 @@ class _Generic:
     """Keeps every operand; differentiates by torch.func."""
 
     def forward(self, call: Call, operands: Tensors) -> tuple[torch.Tensor, Gradients]:
-        """Run the operation; a result that shares memory with an operand is copied."""
+        """Run the operation."""
         result = call.run(operands)
         if not isinstance(result, torch.Tensor):
             raise UnsupportedError(
                 f"Expected {call.name} to return one tensor where it meets records. Per-record "
                 "gradients of several results are not defined here. Split the operation."
             )
-        storages = {operand.untyped_storage().data_ptr() for operand in operands}
-        shared = result.numel() and result.untyped_storage().data_ptr() in storages
-        return (result.clone() if shared else result), operands
+        return result, operands
 
     def backward(
         self, call: Call, saved: Gradients, grad: torch.Tensor, needs: Sequence[bool]
@@ -37,7 +35,8 @@ class _Generic:
         operands = [tensor.detach() for tensor in saved if tensor is not None]
         wanted = [i for i, needed in enumerate(needs) if needed]
         try:
-            pulled = _pull_each_record(call, operands, grad, wanted)
+            with call.same_precision():
+                pulled = _pull_each_record(call, operands, grad, wanted)
         except (RuntimeError, TypeError, ValueError) as error:
             raise UnsupportedError(
                 f"Expected {call.name} to be differentiable record by record; torch.func.vmap "

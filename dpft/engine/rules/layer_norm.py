@@ -16,6 +16,8 @@ class _LayerNorm:
 
     def forward(self, call: Call, operands: Tensors) -> tuple[torch.Tensor, Gradients]:
         """Normalise; keep x, its statistics and the weight, as the plain operation does."""
+        if call.autocast is not None and operands[0].is_cuda:
+            operands = tuple(operand.float() for operand in operands)  # as autocast does there
         settings = _named(call, operands)
         result, mean, rstd = torch.ops.aten.native_layer_norm(
             operands[0], settings["shape"], settings["weight"], settings["bias"], settings["eps"]

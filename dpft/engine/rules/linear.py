@@ -1,8 +1,8 @@
 """y = x W^T + b, y = b + x W and y = x W, where x carries records.
 
 Shapes: B records, N tokens a record (1 if there are none), D width in, P width out.
-The per-record gradient of W is g_b^T x_b, a batched matrix product; that of b is the sum of g_b
-over tokens (Goodfellow 2015, 1510.01799, extended to sequences by Li et al. 2021, 2110.05679).
+The per-record gradient of W is g_b^T x_b, a sum of outer products over tokens; that of b is the sum
+of g_b over tokens (Goodfellow 2015, 1510.01799, for sequences Li et al. 2021, 2110.05679).
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from dpft.engine.boundary import Call, Gradients, Tensors
+from dpft.engine.outer import Dense, Outer
 from dpft.engine.sites import RecordAxis
 
 __all__ = [
@@ -40,10 +41,11 @@ class _Affine:
 
     def forward(self, call: Call, operands: Tensors) -> tuple[torch.Tensor, Gradients]:
         """Run the operation; keep x if W is trainable, and W if x needs a gradient."""
+        needs_data_grad = operands[self._data].requires_grad
+        operands = call.lowered(operands)
         data, weight = operands[self._data], operands[self._weight]
         keep_data = data if call.targets[self._weight] is not None else None
-        keep_weight = weight if data.requires_grad else None
-        return call.run(operands), (keep_data, keep_weight)
+        return call.run(operands), (keep_data, weight if needs_data_grad else None)
 
     def backward(
         self, call: Call, saved: Gradients, grad: torch.Tensor, needs: Sequence[bool]
@@ -53,8 +55,9 @@ class _Affine:
         grad_BNP = self._tokens(call, grad)
         if data is not None:
             data_BND = self._tokens(call, data)
-            pair = (grad_BNP, data_BND) if self._weight_is_out_in else (data_BND, grad_BNP)
-            call.capture(self._weight, torch.bmm(pair[0].transpose(1, 2), pair[1]))
+            outer = Outer(Dense(grad_BNP), Dense(data_BND))
+            outer = outer if self._weight_is_out_in else outer.transposed()
+            call.capture_outer(self._weight, outer)
         grads: list[torch.Tensor | None] = [None] * len(needs)
         if self._bias < len(needs) and call.targets[self._bias] is not None:
             call.capture(self._bias, grad_BNP.sum(1))

@@ -1,0 +1,132 @@
+"""What one backward pass leaves: every record's gradient, in whichever form is cheaper.
+
+Shapes: B records; a gradient is [B, *shape].
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+
+from dpft.engine.forms import ghost_is_cheaper
+from dpft.engine.outer import Outer, raw_squared_norms
+
+__all__ = ["LeafGradients", "RecordGradients"]
+
+
+@dataclasses.dataclass
+class LeafGradients:
+    """Per-record gradients of one parameter, summed over its sites.
+
+    Args:
+        full: [B, *shape], or None if no site was instantiated.
+        outers: Sites kept as outer products.
+
+    Privacy:
+        Raw.
+    """
+
+    full: torch.Tensor | None = None
+    outers: list[Outer] = dataclasses.field(default_factory=list)
+
+    def add(self, grads_B: torch.Tensor) -> None:
+        """Add a site's gradients, given in full; 16-bit ones are widened first."""
+        if grads_B.dtype in (torch.float16, torch.bfloat16):
+            grads_B = grads_B.float()
+        self.full = grads_B if self.full is None else self.full + grads_B
+
+    def add_records(self, grads: torch.Tensor, chosen: slice, batch_size: int) -> None:
+        """Add a site's gradients of some of the records."""
+        if len(grads) == batch_size:
+            self.add(grads)
+            return
+        wide = torch.promote_types(grads.dtype, torch.float32)
+        grads_B = grads.new_zeros(batch_size, *grads.shape[1:], dtype=wide)
+        if self.full is not None:
+            grads_B, self.full = self.full.to(wide, copy=True), None
+        grads_B[chosen] += grads
+        self.full = grads_B
+
+    def settle(self) -> None:
+        """Choose one form for all sites together: the sum stands before any norm."""
+        if not self.outers:
+            return
+        terms = sum(outer.terms for outer in self.outers)
+        if self.full is None and ghost_is_cheaper(terms, *self.outers[0].shape):
+            return
+        for outer in self.outers:
+            grads_B = outer.instantiated()
+            self.add(grads_B if self.full is None else grads_B.reshape(self.full.shape))
+        self.outers = []
+
+    def raw_squared_norms(self) -> torch.Tensor:
+        """Return the squared l2 norm [B] in float32 or better."""
+        if self.full is None:
+            return raw_squared_norms(self.outers)
+        return _rows(self.full).square().sum(1)
+
+    def add_weighted(self, factors_B: torch.Tensor, raw_sum: torch.Tensor) -> None:
+        """Add sum_b factors_b G_b; a record of factor zero adds exactly zero."""
+        if self.full is None:
+            for outer in self.outers:
+                outer.add_weighted(factors_B, raw_sum)
+            return
+        rows = _rows(self.full).to(raw_sum.dtype)
+        rows = torch.where((factors_B > 0).unsqueeze(1), rows, torch.zeros_like(rows))
+        raw_sum += (factors_B.to(rows.dtype) @ rows).view_as(raw_sum)
+
+
+class RecordGradients:
+    """Raw per-record gradients of one physical batch.
+
+    Args:
+        leaves: Gradients by name of the parameter; parameters that were not reached are absent.
+
+    Privacy:
+        Raw: only clipping and tests may see it. Each parameter's sites are summed before the norm
+        (`tests/dpft/engine/test_sharing.py::test_shared_parameters_sum_before_the_norm`).
+    """
+
+    def __init__(self, leaves: Mapping[str, LeafGradients]) -> None:
+        """Choose the form of every parameter."""
+        self._leaves = leaves
+        for leaf in leaves.values():
+            leaf.settle()
+
+    @classmethod
+    def of(cls, raw: Mapping[str, torch.Tensor]) -> "RecordGradients":
+        """Wrap gradients given in full, {name: [B, *shape]}."""
+        return cls({name: LeafGradients(grads_B) for name, grads_B in raw.items()})
+
+    def raw_norms(self) -> torch.Tensor | None:
+        """Return the l2 norm [B] of every record's whole gradient, None if there is none."""
+        squares = [leaf.raw_squared_norms() for leaf in self._leaves.values()]
+        return torch.stack(squares).sum(0).sqrt() if squares else None
+
+    def add_weighted(self, factors_B: torch.Tensor, raw_sums: Mapping[str, torch.Tensor]) -> None:
+        """Add sum_b factors_b G_b to the sum of every parameter, in place."""
+        for name, leaf in self._leaves.items():
+            leaf.add_weighted(factors_B, raw_sums[name])
+
+    def instantiated(self) -> dict[str, torch.Tensor]:
+        """Return {name: gradients [B, *shape]} in full."""
+        return {
+            name: _in_full(leaf) if leaf.full is None else leaf.full
+            for name, leaf in self._leaves.items()
+        }
+
+    @property
+    def ghosts(self) -> frozenset[str]:
+        """Names of the parameters whose gradients are not formed in full."""
+        return frozenset(name for name, leaf in self._leaves.items() if leaf.full is None)
+
+
+def _in_full(leaf: LeafGradients) -> torch.Tensor:
+    """Return the sum of all sites in full."""
+    return torch.stack([outer.instantiated() for outer in leaf.outers]).sum(0)
+
+
+def _rows(grads: torch.Tensor) -> torch.Tensor:
+    """Return gradients as a matrix in float32 or better, one row a record; a scalar's too."""
+    rows = grads.reshape(len(grads), -1)
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
