@@ -19,6 +19,7 @@ from dpft.engine.rules.linear import (
     linear_applies,
     matmul_applies,
 )
+from dpft.engine.rules.rms_norm import RMS_NORM, rms_norm_applies
 from dpft.errors import UnsupportedError
 
 __all__ = ["rule_for"]
@@ -29,6 +30,7 @@ _RULES: tuple[tuple[Any, Rule], ...] = (
     (matmul_applies, MATMUL),
     (embedding_applies, EMBEDDING),
     (layer_norm_applies, LAYER_NORM),
+    (rms_norm_applies, RMS_NORM),
     (elementwise_applies, ELEMENTWISE),
     (expand_applies, EXPAND),
 )

@@ -7,8 +7,12 @@ import torch
 from torch.nn import functional
 
 from dpft.engine.boundary import Call, Gradients, Tensors
+from dpft.engine.rules.norm_arguments import named_arguments, records_are_outside
 
 __all__ = ["LAYER_NORM", "layer_norm_applies"]
+
+_NAMES = ("input", "shape", "weight", "bias", "eps")
+_EPS = 1e-5  # torch's default
 
 
 class _LayerNorm:
@@ -52,32 +56,9 @@ def layer_norm_applies(call: Call) -> bool:
     """Whether the call is F.layer_norm whose records lie outside the normalised dimensions."""
     if call.func not in (functional.layer_norm, torch.layer_norm):
         return False
-    axis = call.layout.operands[0]
-    normalised = len(_named(call, call.operands)["shape"])
-    return (
-        axis is not None
-        and axis.dim < call.operands[0].dim() - normalised
-        and all(other is None for other in call.layout.operands[1:])
-    )
+    return records_are_outside(call, len(_named(call, call.operands)["shape"]))
 
 
 def _named(call: Call, operands: Sequence[torch.Tensor | None]) -> dict[str, Any]:
-    places = [_Place(index) for index in range(len(call.positions))]
-    args, kwargs = call.arguments(places)
-    named: dict[str, Any] = dict(
-        zip(("input", "shape", "weight", "bias", "eps"), args, strict=False)
-    )
-    named.update({("shape" if k == "normalized_shape" else k): v for k, v in kwargs.items()})
-    roles = [""] * len(places)
-    for role, value in named.items():
-        if isinstance(value, _Place):
-            roles[value.index] = role
-            named[role] = operands[value.index]
-    return {"weight": None, "bias": None, "eps": 1e-5, **named, "roles": roles}
-
-
-class _Place:
-    """Stands for operand number `index` while arguments are sorted by name."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
+    named = named_arguments(call, _NAMES, operands)
+    return {**named, "eps": _EPS if named["eps"] is None else named["eps"]}

@@ -24,6 +24,10 @@ OPERATIONS: dict[str, Callable[[Batch, torch.Tensor, torch.Tensor], torch.Tensor
     "padded": lambda b, w, v: functional.embedding(b["ids"], torch.cat([w, w]), padding_idx=-8) + v,
     "layer_norm": lambda b, w, v: functional.layer_norm(b["x"], (WIDTH,), w[0], v),
     "layer_norm_without_bias": lambda b, w, v: functional.layer_norm(b["x"], (WIDTH,), v) + w[0],
+    "rms_norm": lambda b, w, v: functional.rms_norm(b["x"], (WIDTH,), v) + w[0],
+    "rms_norm_by_name": lambda b, w, v: torch.rms_norm(
+        input=b["x"].sin(), normalized_shape=(5, WIDTH), weight=w[0] * v.repeat(5, 1), eps=0.1
+    ),
     "add": lambda b, w, v: b["x"] + v + w[1],
     "subtract": lambda b, w, v: (b["x"] - v).tanh() - w[2],
     "multiply": lambda b, w, v: v * b["x"] * w[0],
@@ -37,6 +41,8 @@ EXPECTED_RULES = {
     "padded": "_Embedding",
     "layer_norm": "_LayerNorm",
     "layer_norm_without_bias": "_LayerNorm",
+    "rms_norm": "_RmsNorm",
+    "rms_norm_by_name": "_RmsNorm",
     "add": "_Elementwise",
     "subtract": "_Elementwise",
     "multiply": "_Elementwise",

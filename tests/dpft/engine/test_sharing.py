@@ -155,8 +155,37 @@ class Reparametrised(nn.Module):
         return functional.linear(batch["x"], weight)
 
 
+class RepeatedAmongHeads(nn.Module):
+    """A table of two rows repeated on the axis that holds records and heads, as DeBERTa does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2, TOKENS, WIDTH))
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        x = batch["x"]
+        heads = x.unsqueeze(1).expand(-1, 2, -1, -1).flatten(0, 1)
+        return (heads * self.table.repeat(len(x), 1, 1)).view(len(x), 2, *x.shape[1:])
+
+
+class LookedUpAndWrittenTo(nn.Module):
+    """In-place arithmetic on what a lookup returns, as Longformer does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(WORDS, WIDTH))
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        x = functional.embedding(batch["ids"], self.table)
+        x += batch["x"]
+        x[:, 0] *= 2
+        return x.tanh()
+
+
 MODELS = (
     UsedTwice,
+    RepeatedAmongHeads,
+    LookedUpAndWrittenTo,
     TiedEmbedding,
     Views,
     Broadcast,
