@@ -5,12 +5,22 @@ import pytest
 from omegaconf import MISSING, OmegaConf
 
 from dpft.errors import ConfigurationError
+from dpft.optim import Optim
+from dpft.performance import Performance
 from dpft.privacy import Privacy
 from dpft.recipes.config.schema import Architecture, LoraSettings, RunSettings
 from dpft.recipes.config.store import mirror, restore
 from dpft.recipes.tasks import settings_classes
 
-CLASSES = [Architecture, LoraSettings, Privacy, RunSettings, *settings_classes().values()]
+CLASSES = [
+    Architecture,
+    LoraSettings,
+    Optim,
+    Performance,
+    Privacy,
+    RunSettings,
+    *settings_classes().values(),
+]
 
 
 @pytest.mark.parametrize("declared", CLASSES, ids=lambda declared: declared.__name__)
