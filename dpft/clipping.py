@@ -75,6 +75,7 @@ class ClippedSum:
             for name, p in parameters.items()
         }
 
+    @torch.no_grad()
     def add(self, gradients: RecordGradients) -> None:
         """Clip every record of one physical batch and add it."""
         norms_B = gradients.raw_norms()

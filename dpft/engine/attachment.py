@@ -79,6 +79,7 @@ class Engine:
                 _check_losses(losses, batch_size)
                 torch.autograd.backward(losses.sum())
             with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
+                self._refuse_bypass("after")
                 gradients = state.finish()
         self.precisions |= state.precisions
         self._refuse_bypass("after")

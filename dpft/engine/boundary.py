@@ -179,8 +179,10 @@ class Boundary(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         """Capture per-record gradients and return the gradients of the data."""
         needs = ctx.needs_input_grad[2:]
+        # Reading them may recompute a checkpointed region, which has to be intercepted again.
+        saved = [None if kept is None else kept.detach() for kept in ctx.saved_tensors]
         with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
-            grads = ctx.rule.backward(ctx.call, ctx.saved_tensors, grad, needs)
+            grads = ctx.rule.backward(ctx.call, saved, grad, needs)
         data = [
             None if target is not None else given
             for target, given in zip(ctx.call.targets, grads, strict=True)

@@ -5,11 +5,13 @@ boundary, whose backward captures per-record gradients. Everything else raises.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from dpft.engine.attention import rewrite_attention
 from dpft.engine.boundary import Boundary, Call
 from dpft.engine.in_place import rewrite_in_place
 from dpft.engine.rules import rule_for
@@ -28,6 +30,17 @@ _Operation = Callable[..., Any]
 def operation_name(func: _Operation) -> str:
     """Return a readable name of an operation."""
     return getattr(func, "__qualname__", None) or getattr(func, "__name__", None) or repr(func)
+
+
+def _kept_out_of_hooks() -> AbstractContextManager[None]:
+    """Let an expression keep its own tensors, whatever hooks are set.
+
+    Its graph is run backward after, or inside, the backward pass of the records. By then activation
+    checkpointing would recompute the whole region for it, without interception.
+    """
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:  # noqa: FBT003, SLF001 - torch offers no other
+        return nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(torch.Tensor.detach, lambda kept: kept)
 
 
 class Interception:
@@ -62,7 +75,7 @@ class Interception:
                 f"Expected all parameters of {operation_name(func)} to belong to the current pass. "
                 "A gradient across passes would by-pass clipping. Do not keep tensors between them."
             )
-        rewritten = rewrite_in_place(func, args, kwargs)
+        rewritten = rewrite_in_place(func, args, kwargs) or rewrite_attention(func, args, kwargs)
         if rewritten is not None:
             return rewritten(self)
         flat, spec = tree_flatten((args, kwargs))
@@ -86,7 +99,8 @@ class Interception:
         layout = self.state.table.find(key, name, shapes, self.state.batch_size)
         if not layout.is_boundary:
             args, kwargs = tree_unflatten(flat, spec)
-            expression = self._expression(func(*args, **kwargs), key)
+            with _kept_out_of_hooks():
+                expression = self._expression(func(*args, **kwargs), key)
             mark_transpose(func, flat[0], expression)
             return expression
         return self._boundary(Call(func, name, flat, spec, layout, self.state))

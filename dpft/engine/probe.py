@@ -214,7 +214,9 @@ def _run(
                 "Expected the losses to be computed from the batch. They do not depend on any "
                 "record. Return one loss a record from the loss function."
             )
-        torch.autograd.backward(losses.sum())
+        # Recomputation must run where the taint is followed, which is this thread alone.
+        with torch.autograd.set_multithreading_enabled(mode=False):
+            torch.autograd.backward(losses.sum())
     return recorder.observations
 
 

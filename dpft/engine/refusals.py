@@ -1,21 +1,40 @@
-"""Models and module states that are refused by name, before anything is computed."""
+"""Models and module states that are refused by name, before anything is computed.
+
+Names are looked up among a class's ancestors, so that a subclass is refused like its parent, and a
+library that is not installed need not be imported.
+"""
+
+import functools
+import inspect
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 
 from dpft.errors import UnsupportedError
 
-__all__ = ["refuse_unsupported"]
+__all__ = ["refuse_unsupported", "refuse_unsupported_optimizer"]
 
-_WRAPPERS = {
-    "DistributedDataParallel": "it would reduce un-clipped gradients",
-    "DataParallel": "it would split records between replicas unseen",
-    "FullyShardedDataParallel": "its parameters are sharded",
-    "OptimizedModule": "compiled code cannot be intercepted",
-    "GradSampleModule": "another engine is already attached",
+_COMPILED = "compiled code cannot be intercepted"
+_REASONS = {
+    "wrapped": {
+        "DataParallel": "it would split records between replicas unseen",
+        "DeepSpeedEngine": "it would reduce un-clipped gradients",
+        "DistributedDataParallel": "it would reduce un-clipped gradients",
+        "FullyShardedDataParallel": "its parameters are sharded",
+        "GradSampleModule": "another engine is already attached",
+        "OptimizedModule": _COMPILED,
+        "ScriptModule": _COMPILED,
+    },
+    "coupling": {
+        "FakeQuantizeBase": "it takes one scale from all records",
+        "Float8Linear": "it takes one scale from all records, or from earlier steps",
+        "ObserverBase": "it gathers statistics over records",
+    },
+    "coupling in training": {"_BatchNorm": "batch statistics couple records"},
+    "outliers": {"Linear8bitLt": "its outlier columns are chosen over all records"},
 }
-_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-_COUPLING = {"Linear8bitLt": "its outlier columns are chosen over all records"}
+_COUPLING_FOLDERS = ("torch.ao.nn.quantized.dynamic", "transformer_engine.")
+_QUANTISED_ACTIVATIONS = "LinearActivationQuantizedTensor"
 
 
 def refuse_unsupported(model: nn.Module) -> None:
@@ -28,23 +47,108 @@ def refuse_unsupported(model: nn.Module) -> None:
         UnsupportedError: Naming the module, the reason and the remedy.
 
     Privacy:
-        Fails closed before any record is touched (`tests/dpft/engine/test_refusals.py`).
+        Fails closed before any record is touched (`tests/dpft/engine/test_refused_by_name.py`).
     """
     for name, module in model.named_modules():
-        kind = type(module).__name__
-        where = f"module {name or '(the model itself)'} of type {kind}"
-        if kind in _WRAPPERS or isinstance(module, _PARALLEL):
-            reason = _WRAPPERS.get(kind, "it would split records unseen")
-            raise UnsupportedError(
-                f"Expected an unwrapped model, got {where}: {reason}. Pass the plain model."
-            )
-        if module.training and (kind in _COUPLING or isinstance(module, _BatchNorm)):
-            reason = _COUPLING.get(kind, "batch statistics couple records")
-            raise UnsupportedError(
-                f"Expected records to be independent, got {where}: {reason}. Replace it, for "
-                "example by LayerNorm or GroupNorm, or put it into eval mode."
-            )
+        where = f"module {name or '(the model itself)'} of type {type(module).__name__}"
+        _refuse_wrapper(where, module)
+        _refuse_coupling(where, module)
+        _refuse_offloaded(where, module)
         _refuse_inactive_adapter(where, module)
+
+
+def refuse_unsupported_optimizer(optimizer: object) -> None:
+    """Raise if an optimiser would compute, scale or clip gradients by itself.
+
+    Args:
+        optimizer: What is to step on the noised gradients.
+
+    Raises:
+        UnsupportedError: Naming the reason and the remedy.
+
+    Privacy:
+        Nothing, no data touched. A closure would differentiate the loss without clipping or noise;
+        scaling and clipping after the noise change what the report says of it
+        (`tests/dpft/test_step_refusals.py`).
+    """
+    kind = type(optimizer).__name__
+    if not isinstance(optimizer, Optimizer) or getattr(optimizer, "scaler", None) is not None:
+        raise UnsupportedError(
+            f"Expected a torch optimiser, got {kind}. Gradients that are scaled, or skipped when "
+            "not finite, are not those that were clipped and noised. Pass the optimiser itself; "
+            "bfloat16 needs no GradScaler."
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UnsupportedError(
+            f"Expected an optimiser that steps without a closure, got {kind}. A closure computes "
+            "gradients that are neither clipped nor noised. Use SGD, Adam or the like."
+        )
+    if optimizer._optimizer_step_pre_hooks:  # noqa: SLF001 - torch offers no other
+        raise UnsupportedError(
+            f"Expected no hook before the step of {kind}. It could change gradients after clipping "
+            "and noise, as gradient clipping does. Remove it; the engine bounds every record."
+        )
+
+
+@functools.cache  # asked of every module on every pass
+def _reason(table: str, ancestors: tuple[type, ...]) -> str | None:
+    """Return the reason of the nearest ancestor in a table, None if there is none."""
+    reasons = _REASONS[table]
+    names = [kind.__name__ for kind in ancestors]
+    return next((reasons[name] for name in names if name in reasons), None)
+
+
+def _refuse_wrapper(where: str, module: nn.Module) -> None:
+    reason = _reason("wrapped", type(module).__mro__)
+    if getattr(module, "_compiled_call_impl", None) is not None:  # set by module.compile()
+        reason = _COMPILED
+    if reason is not None:
+        raise UnsupportedError(
+            f"Expected an unwrapped model, got {where}: {reason}. Pass the plain model."
+        )
+
+
+def _refuse_coupling(where: str, module: nn.Module) -> None:
+    reason = _reason("coupling", type(module).__mro__) or _quantised_activations(module)
+    if reason is None and module.training:
+        reason = _reason("coupling in training", type(module).__mro__)
+    if reason is not None:
+        raise UnsupportedError(
+            f"Expected records to be independent, got {where}: {reason}. Replace it: batch norm "
+            "by LayerNorm or GroupNorm (or put it into eval mode), quantised activations by "
+            "weight-only quantisation."
+        )
+
+
+def _quantised_activations(module: nn.Module) -> str | None:
+    """Return why a module's quantised activations couple records, None if they do not."""
+    outliers = _reason("outliers", type(module).__mro__)
+    if outliers is not None:
+        threshold = getattr(getattr(module, "state", None), "threshold", None)
+        return None if threshold == 0 else outliers
+    if type(module).__module__.startswith(_COUPLING_FOLDERS):
+        return "it may take one scale from all records, or from earlier steps"
+    for parameter in module._parameters.values():  # noqa: SLF001 - parameters() is slow, for every pass
+        named = type(parameter).__name__ == _QUANTISED_ACTIVATIONS
+        if named or getattr(parameter, "act_quant_kwargs", None) is not None:
+            return "its activations may be quantised with one scale for all records"
+    return None
+
+
+def _refuse_offloaded(where: str, module: nn.Module) -> None:
+    hook = vars(module).get("_hf_hook")  # accelerate's; a sequence of hooks has them in hooks
+    hooks = [] if hook is None else [hook, *getattr(hook, "hooks", ())]
+    offloads = any(getattr(each, "offload", False) for each in hooks)
+    below = any(getattr(each, "place_submodules", False) for each in hooks)
+    held = module.parameters() if below else module._parameters.values()  # noqa: SLF001 - as above
+    for parameter in held:
+        if parameter is not None and parameter.requires_grad and (offloads or parameter.is_meta):
+            raise UnsupportedError(
+                f"Expected trainable parameters to stay in memory, got {where}: they are offloaded "
+                "or on the meta device, so that the tensors that meet records are not those that "
+                "are trained. Keep trainable parameters on one device; offload frozen ones only."
+            )
 
 
 def _refuse_inactive_adapter(where: str, module: nn.Module) -> None:

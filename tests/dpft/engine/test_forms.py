@@ -13,6 +13,7 @@ from dpft.clipping import ClippedSum
 from dpft.engine import captures, record_gradients
 from dpft.engine.attachment import Engine
 from dpft.engine.forms import ghost_is_cheaper
+from dpft.engine.pull_back import pull_back
 from dpft.privacy import ClippingStyle
 
 Batch = Mapping[str, torch.Tensor]
@@ -165,14 +166,14 @@ def test_dense_expressions_are_pulled_back_in_chunks_of_records(
     entries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pulled = []
-    plain = captures.pull_back
+    plain = pull_back
 
     def counting(expression: torch.Tensor, leaves: object, grads: torch.Tensor) -> object:
         pulled.append(len(grads))
         return plain(expression, leaves, grads)
 
     monkeypatch.setattr(captures, "_MAX_CHUNK", entries)
-    monkeypatch.setattr(captures, "pull_back", counting)
+    monkeypatch.setattr("dpft.engine.captures.pull_back", counting)
     model, batch = in_dtype(Kronecker, torch.float64)
     Engine(model, losses).gradients(batch)
     assert pulled == ([BATCH] * 2 if entries > 1 else [1] * 2 * BATCH)

@@ -163,6 +163,14 @@ def test_hooks_on_gradients_are_refused() -> None:
         Engine(model, mean)
 
 
+def test_a_hook_set_after_the_start_is_refused() -> None:
+    model = nn.Linear(WIDTH, 2)
+    engine = Engine(model, mean)
+    model.weight.register_post_accumulate_grad_hook(print)
+    with pytest.raises(BrokenGuaranteeError, match="hook"):
+        engine.raw_gradients(records())
+
+
 def test_rows_of_a_table_may_be_used_beside_the_table() -> None:
     def function(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         rows = weight[x.argmax(-1)]  # indices that carry records
@@ -176,14 +184,6 @@ def test_rows_of_a_table_may_be_used_beside_the_table() -> None:
 def test_a_compiled_model_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="compiled"):
         Engine(torch.compile(nn.Linear(WIDTH, 2)), mean)
-
-
-def test_autocast_is_refused() -> None:
-    with (
-        torch.autocast("cpu", dtype=torch.bfloat16),
-        pytest.raises(UnsupportedError, match="autocast"),
-    ):
-        dpft.per_record_gradients(nn.Linear(WIDTH, 2), mean, records())
 
 
 def test_data_parallel_is_refused() -> None:
