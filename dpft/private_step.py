@@ -5,13 +5,16 @@ For users who keep their own loop; `dpft.fit` is built on it. Raw gradients neve
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from dpft.accounting import PoissonGaussian
+from dpft.charges import Charges
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss, modes_of
+from dpft.engine.refusals import refuse_unsupported_optimizer
 from dpft.errors import BrokenGuaranteeError
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport, SyntheticRecords, run_preflight
@@ -33,6 +36,8 @@ class StepSettings:
         randomness: For tests only: a pinned source, which marks the run NOT PRIVATE. Unset:
             secret bits, fresh from the operating system for each step object.
         synthetic: Public rows for the preflight; unset: made from the model's configuration.
+        charges: Where every step is booked before it is sampled; the first step follows what is
+            booked there already. Unset: nothing is written, and a crash forgets the steps.
 
     Privacy:
         None of them changes epsilon; a pinned source voids the guarantee and is reported.
@@ -41,6 +46,7 @@ class StepSettings:
     performance: Performance = dataclasses.field(default_factory=Performance)
     randomness: PinnedRandomness | None = None
     synthetic: Sequence[Row] | None = None
+    charges: Charges | None = None
 
 
 class PrivateStep:
@@ -57,7 +63,8 @@ class PrivateStep:
 
     Raises:
         BrokenGuaranteeError: If optimiser and model disagree on what is trained.
-        UnsupportedError: If the model cannot be clipped exactly.
+        UnsupportedError: If the model cannot be clipped exactly, or the optimiser would compute,
+            scale or clip gradients by itself.
 
     Privacy:
         One record changes the noised sum by at most C = `privacy.clip_norm` before noise of std
@@ -101,7 +108,8 @@ class PrivateStep:
         self._pending: LogicalBatch | None = None
         self._plan: PrivacyPlan | None = None
         self._privacy = privacy
-        self._steps_taken = 0
+        self._charges = self._settings.charges
+        self._steps_taken = 0 if self._charges is None else self._charges.intended
         self._is_broken = False
         self._modes: tuple[bool, ...] = ()
         self.preflight: PreflightReport | None = None
@@ -109,7 +117,7 @@ class PrivateStep:
 
     @property
     def steps_taken(self) -> int:
-        """Steps whose noisy gradient was formed, whether or not the optimiser used it."""
+        """Steps charged: all that were about to be sampled, also by interrupted processes."""
         return self._steps_taken
 
     @property
@@ -199,18 +207,32 @@ class PrivateStep:
             )
         self._pending = None
         self._refuse_after_failure()
-        self._is_broken = True  # until the step is through: going on after a failure is a leak
+        with self._final_if_it_fails(batch.step):
+            self._take(batch)
+
+    def _take(self, batch: LogicalBatch) -> None:
         self._check_optimizer()
         self._check_modes()
         if self.plan.is_private:
-            total = self._clipped_sum(batch)
-            self._steps_taken += 1  # booked before the noisy sum exists
-            self._release(total, batch.step)
+            self._release(self._clipped_sum(batch), batch.step)
         else:
             self._plain_gradient(batch)
-            self._steps_taken += 1
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def _final_if_it_fails(self, step: int) -> Iterator[None]:
+        """Let nothing follow a failed step: that it fails may depend on a record.
+
+        An interruption (Ctrl-C, a signal) ends this object too, but the run may be resumed.
+        """
+        self._is_broken = True
+        try:
+            yield
+        except Exception:
+            if self._charges is not None:
+                self._charges.fail(step)
+            raise
         self._is_broken = False
 
     def _refuse_after_failure(self) -> None:
@@ -238,9 +260,9 @@ class PrivateStep:
         self._modes = modes_of(self._engine.model)
 
     def _draw(self, sampler: PoissonSampler) -> Iterator[LogicalBatch]:
-        for step in range(self.plan.length.steps):
+        for step in range(self._steps_taken, self.plan.length.steps):
             self._refuse_after_failure()
-            self._pending = sampler.draw(step)
+            self._pending = self._charged(sampler, step)
             yield self._pending
             if self._pending is not None:
                 raise BrokenGuaranteeError(
@@ -248,13 +270,21 @@ class PrivateStep:
                     "looked at and dropped is not accounted for. Call step(batch) in the loop."
                 )
 
+    def _charged(self, sampler: PoissonSampler, step: int) -> LogicalBatch:
+        """Charge a step, and only then draw its sample."""
+        self._steps_taken = step + 1
+        if self._charges is not None:
+            self._charges.intend(step)
+        with self._final_if_it_fails(step):
+            return sampler.draw(step)
+
     def _clipped_sum(self, batch: LogicalBatch) -> ClippedSum:
         privacy = self.plan.privacy
         total = ClippedSum(self._engine.parameters, privacy.clipping, privacy.clip_norm)
         with torch.random.fork_rng():
             torch.manual_seed(self._randomness.forward_seed(batch.step))
             for physical in batch.physical_batches(self._settings.performance):
-                total.add(self._engine.raw_gradients(physical))
+                total.add(self._engine.gradients(physical))
         return total
 
     def _release(self, total: ClippedSum, step: int) -> None:
@@ -270,11 +300,14 @@ class PrivateStep:
     def _plain_gradient(self, batch: LogicalBatch) -> None:
         """Ordinary gradient of the sampled records, for runs that are not private."""
         self._optimizer.zero_grad(set_to_none=True)
-        for physical in batch.physical_batches(self._settings.performance):
-            losses = self._engine.loss(self._engine.model, physical)
-            torch.autograd.backward(losses.sum() / self.plan.length.expected_batch_size)
+        with torch.random.fork_rng():
+            torch.manual_seed(self._randomness.forward_seed(batch.step))
+            for physical in batch.physical_batches(self._settings.performance):
+                losses = self._engine.loss(self._engine.model, physical)
+                torch.autograd.backward(losses.sum() / self.plan.length.expected_batch_size)
 
     def _check_optimizer(self) -> None:
+        refuse_unsupported_optimizer(self._optimizer)
         held = [p for group in self._optimizer.param_groups for p in group["params"]]
         trained = {id(p): name for name, p in self._engine.parameters.items()}
         if {id(p) for p in held} != trained.keys():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dpft.accounting import DEFAULT_GRID, Adjacency, RunRecord
+from dpft.charges import RunHistory
 from dpft.privacy import ClippingStyle, EvaluationStatus, PrivacyPlan
 from dpft.rendering import render
 from dpft.run_folder import environment, write_whole
@@ -78,6 +79,7 @@ class ReportFacts:
         run: Its entry in the certificate.
         epsilon: What the run spent at the plan's delta; infinite if it was not private.
         preflight: Checks before the first step; None where there were none.
+        history: Starts of the process, steps charged, updates kept.
         pinned_randomness: Whether a test chose the randomness: then nothing is private.
         title: First heading.
 
@@ -89,6 +91,7 @@ class ReportFacts:
     run: RunRecord
     epsilon: float
     preflight: Preflight | None
+    history: RunHistory
     pinned_randomness: bool = False
     title: str = "Privacy report"
 
@@ -152,6 +155,7 @@ def _values(facts: ReportFacts) -> dict[str, Any]:
         "facts": facts,
         "run": run,
         "plan": plan,
+        "history": facts.history,
         "neighbours": _NEIGHBOURS[run.adjacency],
         "clipping": _CLIPPING[plan.privacy.clipping],
         "grid": f"{DEFAULT_GRID.value_discretization_interval:g}",

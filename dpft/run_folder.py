@@ -6,6 +6,8 @@
     certificate.json   the mechanisms that touched the data
     report.md          the page for an auditor
     adapter/           loads with plain peft
+    charges.jsonl      one line for every step, written before it is sampled (`dpft.charges`)
+    checkpoints/       iterates to resume from (`dpft.checkpoint`)
     run.log            one line per few steps, no times
 
 What may not be published (tracebacks, malformed records, realised batch sizes, memory peaks) goes
@@ -26,7 +28,7 @@ from typing import Any
 
 from dpft.errors import ConfigurationError
 
-__all__ = ["RunFolder", "environment", "write_whole"]
+__all__ = ["RunFolder", "environment", "make_durable", "write_whole"]
 
 _DISTRIBUTIONS = (
     "dpft",
@@ -53,6 +55,8 @@ _NEEDED = (
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
 )
+# What a run writes before its first step is charged.
+_BEFORE_THE_FIRST_STEP = {"config.yaml", ".config.yaml.draft", "run.log"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,16 +120,63 @@ class RunFolder:
             )
         return folder
 
+    @classmethod
+    def reopen(cls, path: Path | str) -> "RunFolder":
+        """Open the folder of a run that was interrupted, at whatever point.
+
+        Args:
+            path: Folder of an unfinished run; one that is absent or empty is made.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigurationError: If the run finished, or the folder holds something else.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        folder = cls(Path(path))
+        folder.refuse_finished()
+        if not folder.charges.exists():
+            folder._refuse_anything_but(_BEFORE_THE_FIRST_STEP)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether everything is there; the report, and metrics beside a config.yaml, come last."""
+        last = [self.adapter, self.certificate, self.report]
+        return all(path.exists() for path in [*last, *[self.metrics] * self.config.exists()])
+
+    def refuse_finished(self) -> None:
+        """Raise `ConfigurationError` if the run finished.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        if self.is_finished:
+            raise ConfigurationError(
+                f"Expected resumed run={self.path} to be unfinished. All its steps are taken and "
+                "its artefacts written; more steps would be a new release. Start a new run."
+            )
+
     def refuse_another_run(self) -> None:
         """Raise `ConfigurationError` unless the folder is absent or empty.
 
         Privacy:
             Nothing, no data touched.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        self._refuse_anything_but(set())
+
+    def _refuse_anything_but(self, names: set[str]) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_dir() or {path.name for path in self.path.iterdir()} - names:
             raise ConfigurationError(
                 f"Expected run folder={self.path} to be absent or empty. It would mix the files of "
-                "two runs, and one certificate would be wrong. Choose another hydra.run.dir."
+                "two runs, and one certificate would be wrong. Choose another hydra.run.dir, or "
+                "continue an interrupted run with run.resume."
             )
 
     @property
@@ -137,6 +188,16 @@ class RunFolder:
     def certificate(self) -> Path:
         """File of the certificate."""
         return self.path / "certificate.json"
+
+    @property
+    def charges(self) -> Path:
+        """File of the charges."""
+        return self.path / "charges.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
 
     @property
     def report(self) -> Path:
@@ -245,4 +306,19 @@ def write_whole(path: Path, text: str) -> None:
     """
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(text, encoding="utf-8")
+    make_durable(draft)
     os.replace(draft, path)  # noqa: PTH105 - the atomic call by its name
+    make_durable(path.parent)
+
+
+def make_durable(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

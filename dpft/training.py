@@ -3,8 +3,10 @@
 import dataclasses
 import math
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +15,21 @@ import torch
 from torch import nn
 
 from dpft.accounting import DEFAULT_GRID, Certificate, Grid, RunRecord
+from dpft.charges import ChargesFile, RunHistory
+from dpft.continuity import Continuity, Iterate
 from dpft.engine.attachment import PerRecordLoss
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
+from dpft.fingerprint import fingerprint
 from dpft.optim import Optim
 from dpft.optimisation import Optimisation
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport
 from dpft.privacy import Privacy, PrivacyPlan
 from dpft.private_step import PrivateStep, StepSettings
+from dpft.randomness import SecretRandomness
 from dpft.records import EncodingSettings, Row, collate, encode
 from dpft.report import ReportFacts, write_report
-from dpft.run_folder import RunFolder, write_whole
+from dpft.run_folder import RunFolder, make_durable, write_whole
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -39,7 +45,7 @@ class Progress:
     """Where a run stands after a step; public numbers only.
 
     Args:
-        step: Steps taken.
+        step: Steps charged, those lost by an interruption included.
         steps: Steps planned.
         spent_epsilon: Upper bound on epsilon so far, never below the true value.
         target_epsilon: Epsilon of the whole plan; inf if the run is not private.
@@ -62,14 +68,22 @@ class FitOptions:
         encoding: Columns and length for the tokenizer.
         seed: Public seed of the adapter's initialisation. It never touches sampling or noise.
         step: For tests and research: pinned randomness (NOT PRIVATE), own synthetic records.
+        resume: Continue the unfinished run in `out`, if there is one; needs the same arguments.
+        checkpoint_every: Steps between two checkpoints, >= 1; unset: about ten in a run.
+        config_yaml: Content of the run folder's config.yaml, which says what the run is.
 
     Privacy:
         None of them changes epsilon; pinned randomness voids the guarantee and is reported.
+        Resuming draws fresh keys and charges every step that was about to be sampled
+        (`tests/end_to_end/test_interruption.py`).
     """
 
     encoding: EncodingSettings = dataclasses.field(default_factory=EncodingSettings)
     seed: int = 0
     step: StepSettings = dataclasses.field(default_factory=StepSettings)
+    resume: bool = False
+    checkpoint_every: int | None = None
+    config_yaml: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +95,9 @@ class FitResult:
         plan: The plan that ran.
         certificate: The mechanisms that touched the data.
         preflight: The preflight's verdict, None if the run is not private.
-        examples_per_second: Public expected batch size x steps / wall time.
+        examples_per_second: Public expected batch size x steps / wall time, of this process; NaN
+            if all steps were taken before.
+        history: Starts of the process, steps charged, updates kept.
         folder: The run folder, None if nothing was written.
 
     Privacy:
@@ -93,6 +109,7 @@ class FitResult:
     certificate: Certificate
     preflight: PreflightReport | None
     examples_per_second: float
+    history: RunHistory
     folder: RunFolder | None
 
     @property
@@ -143,9 +160,9 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
             requires a gradient.
         optim: Optimiser and schedule.
         performance: How logical batches are cut; cannot change the result's guarantee.
-        out: Run folder to write; absent or empty.
+        out: Run folder to write; absent or empty, or that of the run to resume.
         on_step: Called after every step.
-        options: Encoding, initialisation, and what tests need.
+        options: Encoding, initialisation, resuming, and what tests need.
 
     Returns:
         The trained model, its certificate, and where the artefacts lie.
@@ -165,24 +182,29 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
         Abadi et al. 2016 (1607.00133), algorithm 1.
     """
     chosen = options or FitOptions()
+    _check_options(chosen, out)
     plan = privacy.plan(len(records))
     _refuse_trained(model)
     rows = _encoded(records, tokenizer, chosen.encoding)
-    folder = None if out is None else RunFolder.create(out)
+    folder = _folder(out, resume=chosen.resume)
     trained = _with_adapter(model, adapter, chosen.seed)
-    loop = _Loop(trained, plan, loss, optim or Optim())
-    step = loop.step(dataclasses.replace(chosen.step, performance=performance or Performance()))
-    seconds = loop.run(step, rows, _padding(tokenizer, trained), on_step)
-    result = FitResult(
-        model=trained.eval(),
-        plan=step.plan,
-        certificate=Certificate(runs=(_run_record(step, trained, loop.run_id),)),
-        preflight=step.preflight,
-        examples_per_second=plan.length.expected_batch_size * plan.length.steps / seconds,
-        folder=folder,
-    )
-    if folder is not None:
-        _save(result, folder, pinned=step.randomness_is_pinned)
+    settings = dataclasses.replace(chosen.step, performance=performance or Performance())
+    with ExitStack() as stack:
+        loop = _Loop(trained, plan, loss, optim or Optim(), folder)
+        loop.hold(chosen, stack)
+        step = loop.step(settings)
+        rate = loop.run(step, rows, _padding(tokenizer, trained), on_step)
+        result = FitResult(
+            model=trained.eval(),
+            plan=step.plan,
+            certificate=Certificate(runs=(_run_record(step, trained, loop.run_id),)),
+            preflight=step.preflight,
+            examples_per_second=rate,
+            history=loop.history,
+            folder=folder,
+        )
+        if folder is not None:
+            _save(result, folder, pinned=step.randomness_is_pinned)
     return result
 
 
@@ -190,15 +212,50 @@ class _Loop:
     """The steps of one run."""
 
     def __init__(
-        self, model: nn.Module, plan: PrivacyPlan, loss: PerRecordLoss, optim: Optim
+        self,
+        model: nn.Module,
+        plan: PrivacyPlan,
+        loss: PerRecordLoss,
+        optim: Optim,
+        folder: RunFolder | None,
     ) -> None:
-        self.run_id = secrets.token_hex(16)
+        self._name = secrets.token_hex(16)
         self._model = model
         self._plan = plan
         self._loss = loss
+        self._optim = optim
+        self._folder = folder
         self._optimisation = Optimisation(model, optim, plan)
+        self._continuity: Continuity | None = None
+        self._config_yaml: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Random name of the run in its certificate."""
+        return self._name if self._continuity is None else self._continuity.run_id
+
+    @property
+    def history(self) -> RunHistory:
+        if self._continuity is not None:
+            return self._continuity.history
+        return RunHistory(1, self._plan.length.steps, self._plan.length.steps)
+
+    def hold(self, chosen: FitOptions, stack: ExitStack) -> None:
+        """Keep charges and checkpoints in the folder, if there is one, until the stack unwinds."""
+        if self._folder is None:
+            return
+        steps = self._plan.length.steps
+        generator = (chosen.step.randomness or SecretRandomness).name
+        found = fingerprint(self._model, self._plan, self._optim, generator=generator)
+        charges = stack.enter_context(closing(ChargesFile(self._folder.charges, found, steps)))
+        iterate = Iterate(self._model, self._optimisation, self._plan.is_private)
+        every = chosen.checkpoint_every
+        self._continuity = Continuity(self._folder, charges, iterate, steps, every)
+        self._config_yaml = chosen.config_yaml
 
     def step(self, settings: StepSettings) -> PrivateStep:
+        if self._continuity is not None:
+            settings = dataclasses.replace(settings, charges=self._continuity.charges)
         optimizer = self._optimisation.optimizer
         return PrivateStep(self._model, optimizer, self._plan.privacy, self._loss, settings)
 
@@ -209,20 +266,34 @@ class _Loop:
         pad_token_id: int,
         on_step: Callable[[Progress], None] | None,
     ) -> float:
-        """Take every planned step and return the seconds that took."""
+        """Take every step that is left and return the records a second, from public numbers."""
         self._model.train()
         course = _EpsilonCourse(self._plan, private=not step.randomness_is_pinned)
         device = next(self._model.parameters()).device
         batches = step.batches(rows, partial(_on_device, pad_token_id, device))
-        self._mark()  # before the first step: a run that crashes has released its iterates too
-        started = time.monotonic()
+        self._begin()
+        first, started = step.steps_taken, time.monotonic()
         for batch in batches:
             step(batch)
             self._optimisation.advance()
+            if self._continuity is not None:
+                self._continuity.after_step()
             if on_step is not None:
                 on_step(course.after(step.steps_taken))
         self._optimisation.finish()
-        return time.monotonic() - started
+        return self._records_per_second(step.steps_taken - first, time.monotonic() - started)
+
+    def _begin(self) -> None:
+        """Say what the run is, before its first step is charged."""
+        folder = self._folder
+        if folder is not None and self._config_yaml is not None and not folder.config.exists():
+            folder.write_config(self._config_yaml)
+        if self._continuity is not None:
+            self._continuity.begin()
+        self._mark()  # before the first step: a run that crashes has released its iterates too
+
+    def _records_per_second(self, steps: int, seconds: float) -> float:
+        return self._plan.length.expected_batch_size * steps / seconds if steps else math.nan
 
     def _mark(self) -> None:
         """Note the run on the model, and on the base model under an adapter."""
@@ -252,6 +323,33 @@ class _EpsilonCourse:
             last = step == self._plan.length.steps
             self._known[step] = self._plan.epsilon(step, grid=DEFAULT_GRID if last else _QUICK)
         return self._known[step]
+
+
+def _check_options(chosen: FitOptions, out: Path | str | None) -> None:
+    problems = []
+    if out is None and (chosen.resume or chosen.checkpoint_every is not None):
+        problems.append(
+            f"Expected out to be given with resume={chosen.resume} and checkpoint_every="
+            f"{chosen.checkpoint_every}. Charges and checkpoints lie in the run folder. Give out."
+        )
+    if chosen.checkpoint_every is not None and chosen.checkpoint_every < 1:
+        problems.append(
+            f"Expected checkpoint_every={chosen.checkpoint_every} >= 1. It counts steps. Leave it "
+            "unset for about ten checkpoints in a run."
+        )
+    if out is not None and chosen.step.charges is not None:
+        problems.append(
+            "Expected step.charges to be unset with out. The steps are charged in the run folder. "
+            "Leave one of them out."
+        )
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _folder(out: Path | str | None, *, resume: bool) -> RunFolder | None:
+    if out is None:
+        return None
+    return RunFolder.reopen(out) if resume else RunFolder.create(out)
 
 
 def _refuse_trained(model: nn.Module) -> None:
@@ -336,10 +434,7 @@ def _run_record(step: PrivateStep, model: nn.Module, run_id: str) -> RunRecord:
 
 def _save(result: FitResult, folder: RunFolder, *, pinned: bool) -> None:
     """Write what may be published: weights after noise, the certificate, the report."""
-    save: Callable[..., None] = result.model.save_pretrained  # type: ignore[assignment]  # peft's
-    # peft would otherwise look the base model's vocabulary up on the Hub
-    adapter_only = {"save_embedding_layers": False} if hasattr(result.model, "peft_config") else {}
-    save(folder.adapter, safe_serialization=True, **adapter_only)
+    _save_adapter(result.model, folder.adapter)
     write_whole(folder.certificate, result.certificate.to_json() + "\n")
     folder.write_environment()
     facts = ReportFacts(
@@ -347,6 +442,23 @@ def _save(result: FitResult, folder: RunFolder, *, pinned: bool) -> None:
         run=result.certificate.runs[0],
         epsilon=result.epsilon,
         preflight=result.preflight,
+        history=result.history,
         pinned_randomness=pinned,
     )
     write_report(folder.path, facts)
+
+
+def _save_adapter(model: nn.Module, adapter: Path) -> None:
+    """Write the adapter whole or not at all."""
+    draft = adapter.with_name(f".{adapter.name}.draft")
+    for stale in (draft, adapter):  # of a process that was interrupted while it wrote
+        if stale.exists():
+            shutil.rmtree(stale)
+    save: Callable[..., None] = model.save_pretrained  # type: ignore[assignment]  # peft's
+    # peft would otherwise look the base model's vocabulary up on the Hub
+    adapter_only = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
+    save(draft, safe_serialization=True, **adapter_only)
+    for path in (*draft.rglob("*"), draft):
+        make_durable(path)
+    draft.rename(adapter)
+    make_durable(adapter.parent)

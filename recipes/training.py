@@ -7,12 +7,14 @@ from typing import Any
 
 import dpft
 from dpft import adapters
+from dpft.charges import hold
 from dpft.losses import Classification
 from dpft.recipes.metrics.accuracy import Metrics
 from dpft.recipes.metrics.evaluation import evaluate
 from dpft.recipes.model_card import write_model_card
 from dpft.recipes.models import LoadedModel, load, quiet_peft, task_type_of
 from dpft.recipes.preparation import Prepared
+from dpft.recipes.resumption import refuse_unless_fit
 from dpft.recipes.tasks import Split
 from dpft.run_folder import RunFolder
 from dpft.training import FitOptions, FitResult, Progress
@@ -48,7 +50,7 @@ def train(
 
     Args:
         prepared: The prepared run.
-        folder: Absent or empty folder.
+        folder: Absent or empty folder; with `run.resume` that of the unfinished run.
         config_yaml: The resolved settings, as they are to be written.
         on_step: Called after every step.
 
@@ -63,15 +65,22 @@ def train(
         As `dpft.fit`; the folder holds releasable files only
         (`tests/end_to_end/test_run_folder_is_releasable.py`).
     """
-    RunFolder(folder).refuse_another_run()
+    refuse_unless_fit(prepared.settings, folder)
     loaded = _load(prepared)
-    result = _fit(prepared, loaded, folder, on_step)
+    options = FitOptions(
+        seed=prepared.settings.run.seed,
+        resume=prepared.settings.run.resume is not None,
+        checkpoint_every=prepared.settings.run.checkpoint_every,
+        config_yaml=config_yaml,
+    )
+    result = _fit(prepared, loaded, options, folder, on_step)
     run_folder = RunFolder(folder)
-    run_folder.write_config(config_yaml)
-    write_model_card(run_folder.adapter, prepared, result)
-    held_out = loaded.encode(prepared.held_out, prepared.task)
-    metrics = evaluate(result.model, held_out, loaded.pooling, prepared.privacy)
-    run_folder.write_metrics(metrics_of(prepared, result, metrics))
+    with hold(run_folder.charges):
+        run_folder.refuse_finished()  # another process may have been quicker since `fit`
+        write_model_card(run_folder.adapter, prepared, result)
+        held_out = loaded.encode(prepared.held_out, prepared.task)
+        metrics = evaluate(result.model, held_out, loaded.pooling, prepared.privacy)
+        run_folder.write_metrics(metrics_of(prepared, result, metrics))
     return Outcome(result, metrics, run_folder)
 
 
@@ -93,7 +102,8 @@ def metrics_of(prepared: Prepared, result: FitResult, metrics: Metrics) -> dict[
         "delta": result.delta,
         "noise_multiplier": plan.noise_multiplier,
         "sample_rate": plan.length.sample_rate,
-        "steps": plan.length.steps,
+        "steps": result.history.intended,
+        "updates": result.history.updates,
         "expected_batch_size": plan.length.expected_batch_size,
         "num_records": plan.length.num_records,
         "adjacency": plan.length.adjacency.value,
@@ -115,7 +125,8 @@ def fit_only(prepared: Prepared) -> FitResult:
     Privacy:
         As `dpft.fit`.
     """
-    return _fit(prepared, _load(prepared), None, None)
+    options = FitOptions(seed=prepared.settings.run.seed)
+    return _fit(prepared, _load(prepared), options)
 
 
 def _load(prepared: Prepared) -> LoadedModel:
@@ -126,12 +137,12 @@ def _load(prepared: Prepared) -> LoadedModel:
 def _fit(
     prepared: Prepared,
     loaded: LoadedModel,
-    folder: Path | None,
-    on_step: Callable[[Progress], None] | None,
+    options: FitOptions,
+    folder: Path | None = None,
+    on_step: Callable[[Progress], None] | None = None,
 ) -> FitResult:
     settings = prepared.settings
     task_type = task_type_of(loaded.pooling)
-    options = settings.adapter_options()
     with quiet_peft():
         return dpft.fit(
             loaded.model,
@@ -140,11 +151,14 @@ def _fit(
             privacy=prepared.privacy,
             tokenizer=loaded.tokenizer,
             adapter=adapters.config(
-                settings.adapter.name, loaded.model.config, task_type, **options
+                settings.adapter.name,
+                loaded.model.config,
+                task_type,
+                **settings.adapter_options(),
             ),
             optim=settings.optim,
             performance=settings.performance,
             out=folder,
-            options=FitOptions(seed=settings.run.seed),
+            options=options,
             on_step=on_step,
         )

@@ -1,10 +1,13 @@
 """`dpft train`: Hydra composes the settings, `dpft.recipes.training` does the work.
 
 The settings are validated once before Hydra makes the run folder, so that a refused run leaves
-nothing behind. torch is imported when training starts.
+nothing behind. torch is imported when training starts. `run.resume=DIR` continues an interrupted
+run in its own folder: `hydra.run.dir` follows it.
 """
 
 import os
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,9 +15,12 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from dpft.charges import has_failed
+from dpft.errors import ConfigurationError
 from dpft.recipes.config.composition import (
     CONFIG_MODULE,
     CONFIG_NAME,
@@ -25,11 +31,15 @@ from dpft.recipes.config.composition import (
 )
 from dpft.recipes.config.store import register_schemas
 from dpft.recipes.preparation import prepare
+from dpft.recipes.resumption import refuse_unless_fit
 from dpft.run_folder import RunFolder
 
 __all__ = ["main"]
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+_RESUME = "run.resume"
+_SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
+_PLAIN = re.compile(r"[\w./@-]+")  # what Hydra reads without quotes
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,7 +52,8 @@ def main(argv: Sequence[str]) -> int:
         0; every failure is raised.
 
     Raises:
-        ConfigurationError: If a setting is unknown, missing or out of range; nothing is written.
+        ConfigurationError: If a setting is unknown, missing or out of range, or a run is to be
+            resumed that cannot be; nothing is written.
 
     Privacy:
         As `dpft.fit`. A sweep over settings of one data set is as many releases.
@@ -52,14 +63,14 @@ def main(argv: Sequence[str]) -> int:
     with explained(argv):
         if not any(argument.startswith("-") for argument in argv):
             compose_settings(argv)
-        with _process_as_hydra_expects(argv):
-            _hydra_main(failures)
+        with _process_as_hydra_expects([*argv, *_folder_of_resumed(argv)]):
+            _hydra_main(argv, failures)
     if failures:
         raise failures[0]
     return 0
 
 
-def _hydra_main(failures: list[Exception]) -> None:
+def _hydra_main(argv: Sequence[str], failures: list[Exception]) -> None:
     """Let Hydra run the job; the failure of a single job is kept, since Hydra prints its own."""
 
     def job(config: DictConfig) -> None:
@@ -67,10 +78,15 @@ def _hydra_main(failures: list[Exception]) -> None:
         folder = Path(hydra_config.runtime.output_dir)
         try:
             _train(config, folder)
+        except KeyboardInterrupt:
+            _say_how_to_go_on(folder, argv)
+            raise
         except Exception as error:
             _remove_if_empty(folder)
             if hydra_config.mode is not RunMode.RUN:
                 raise  # a sweep ends with its first failure
+            if not isinstance(error, ConfigurationError):
+                _say_how_to_go_on(folder, argv)
             failures.append(error)
 
     path = f"pkg://{CONFIG_MODULE}"
@@ -79,11 +95,54 @@ def _hydra_main(failures: list[Exception]) -> None:
 
 def _train(config: DictConfig, folder: Path) -> None:
     """Refuse what can be refused, and only then import torch."""
-    RunFolder(folder).refuse_another_run()
-    prepared = prepare(settings_from(config))
+    settings = settings_from(config)
+    refuse_unless_fit(settings, folder)
+    prepared = prepare(settings)
+    OmegaConf.update(config, _RESUME, None)  # config.yaml says what the run is, not how it went on
     from dpft.recipes.cli.training_output import train_and_print
 
     train_and_print(prepared, folder, yaml_of(config))
+
+
+def _folder_of_resumed(argv: Sequence[str]) -> list[str]:
+    """Return the override that lets Hydra run in the folder of the resumed run, if there is one."""
+    given = [argument for argument in argv if argument.lstrip("+").startswith(f"{_RESUME}=")]
+    if not given:
+        return []
+    folder = OverridesParser.create().parse_override(given[-1]).value()
+    if folder is None:
+        return []
+    if _SWEEPS & set(argv):
+        raise ConfigurationError(
+            f"Expected run.resume={folder} without a sweep. One run is resumed at a time. Leave "
+            f"{' and '.join(sorted(_SWEEPS & set(argv)))} out."
+        )
+    if not isinstance(folder, str | int | float) or not Path(str(folder)).is_dir():
+        raise ConfigurationError(
+            f"Expected run.resume={folder} to be the folder of an interrupted run. There is no "
+            "such folder. Name the one that dpft train printed, or start a new run without it."
+        )
+    return [_override("hydra.run.dir", str(folder))]
+
+
+def _override(key: str, value: str) -> str:
+    quoted = value.replace("'", r"\'")
+    return f"{key}={value}" if _PLAIN.fullmatch(value) else f"{key}='{quoted}'"
+
+
+def _say_how_to_go_on(folder: Path, argv: Sequence[str]) -> None:
+    """Name the command that continues an interrupted run; to the console, not to run.log."""
+    run = RunFolder(folder)
+    if not run.charges.exists() or run.is_finished:
+        return
+    if has_failed(run.charges):
+        said = "A step failed, which may depend on a record: this run cannot be resumed."
+        print(said, file=sys.stderr)
+        return
+    before = [word for word in argv if not word.lstrip("+").startswith(f"{_RESUME}=")]
+    command = shlex.join(["dpft", "train", *before, _override(_RESUME, str(folder))])
+    said = f"The run was interrupted; what it charged stays charged. To continue it:\n  {command}"
+    print(said, file=sys.stderr)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -21,7 +21,7 @@ def train_and_print(prepared: Prepared, folder: Path, config_yaml: str) -> Outco
 
     Args:
         prepared: The prepared run.
-        folder: Absent or empty folder.
+        folder: Absent or empty folder, or that of the run to resume.
         config_yaml: The resolved settings.
 
     Returns:
@@ -43,7 +43,7 @@ def train_with_progress(
 
     Args:
         prepared: The prepared run.
-        folder: Absent or empty folder.
+        folder: Absent or empty folder, or that of the run to resume.
         config_yaml: The resolved settings.
         title: Name of the run beside the bar.
 
@@ -94,7 +94,7 @@ def _progress(log: Path, log_every: int, title: str | None) -> Iterator[Callable
     def on_step(progress: Progress) -> None:
         bar.total = progress.steps
         bar.set_postfix_str(_spent(progress), refresh=False)
-        bar.update()
+        bar.update(progress.step - bar.n)
         if progress.step % log_every == 0 or progress.step == progress.steps:
             logger.info("step %d of %d, %s", progress.step, progress.steps, _spent(progress))
 

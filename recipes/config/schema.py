@@ -95,6 +95,8 @@ class RunSettings:
     Args:
         seed: Public seed of the initialisation. Never used for sampling or noise.
         log_every: Steps between two lines of run.log.
+        checkpoint_every: Steps between two checkpoints. Unset: about ten in a run.
+        resume: Folder of an interrupted run to continue; all else as when it started.
 
     Privacy:
         Nothing, no data touched.
@@ -102,6 +104,8 @@ class RunSettings:
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     log_every: _PositiveInt = 10
+    checkpoint_every: _PositiveInt | None = None
+    resume: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpft.accounting import RunRecord
+from dpft.charges import RunHistory
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyMode, PrivacyPlan
 from dpft.report import ReportFacts, detection_bound, write_report
 
@@ -63,6 +64,7 @@ def facts(privacy: Privacy = PRIVACY, **changes: object) -> ReportFacts:
         "run": record(plan),
         "epsilon": EPSILON,
         "preflight": Preflight(),
+        "history": RunHistory(starts=1, intended=100, updates=100),
     }
     return ReportFacts(**(fields | changes))
 
@@ -81,6 +83,12 @@ def text_of(folder: Path, given_facts: ReportFacts) -> str:
         "| Sampler | Poisson |",
         "400 / 8000 = 0.05",
         "| Steps | 100 |",
+        "None. Their number and place are published here.",
+        "| Starts of the process | 1 |",
+        "| Updates kept | 100 |",
+        "| Steps lost but charged | 0 |",
+        "Interruptions that depend on records",
+        "Copies of the run folder",
         "C / (norm + 0.01), AUTO-S, C = 1",
         "| Noise multiplier | 1.5 (noise std / C) |",
         "| Divisor of the noisy sum | 400,",
@@ -134,6 +142,16 @@ def test_a_row_count_declared_public_is_called_zero_out(tmp_path: Path) -> None:
 
 def test_a_stated_number_of_records_hides_the_row_count(tmp_path: Path) -> None:
     assert "5000" not in text_of(tmp_path, facts())
+
+
+def test_an_interruption_is_not_hidden(tmp_path: Path) -> None:
+    text = text_of(tmp_path, facts(history=RunHistory(starts=3, intended=100, updates=88)))
+    assert "None. Their" not in text
+    assert "The run was interrupted and resumed; every step" in text
+    assert "| Starts of the process | 3 |" in text
+    assert "| Steps charged | 100 |" in text
+    assert "| Updates kept | 88 |" in text
+    assert "| Steps lost but charged | 12 |" in text
 
 
 def test_a_failed_check_is_not_hidden(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dpft.errors import ConfigurationError
-from dpft.run_folder import RunFolder, environment
+from dpft.run_folder import RunFolder, environment, write_whole
 
 NEEDED = (
     "config.yaml",
@@ -56,6 +57,49 @@ def test_an_unfinished_run_is_not_opened(tmp_path: Path, missing: str) -> None:
 
 def test_a_finished_run_is_opened(tmp_path: Path) -> None:
     assert RunFolder.open(finished_run(tmp_path)).adapter == tmp_path / "adapter"
+
+
+def test_an_unfinished_run_is_reopened_and_a_finished_one_is_not(tmp_path: Path) -> None:
+    finished_run(tmp_path / "run")
+    with pytest.raises(ConfigurationError, match="to be unfinished"):
+        RunFolder.reopen(tmp_path / "run")
+    (tmp_path / "run" / "charges.jsonl").touch()
+    for missing in ("metrics.json", "report.md", "certificate.json"):
+        (tmp_path / "run" / missing).unlink()
+        assert RunFolder.reopen(tmp_path / "run").path == tmp_path / "run"
+
+
+def test_without_a_configuration_a_run_is_finished_without_metrics(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    (tmp_path / "metrics.json").unlink()
+    assert not RunFolder(tmp_path).is_finished
+    (tmp_path / "config.yaml").unlink()
+    assert RunFolder(tmp_path).is_finished
+
+
+@pytest.mark.parametrize("name", ["config.yaml", ".config.yaml.draft", "run.log"])
+def test_what_is_written_before_the_first_step_is_taken_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert RunFolder.reopen(tmp_path).path == tmp_path
+    (tmp_path / "another").touch()
+    with pytest.raises(ConfigurationError, match="absent or empty"):
+        RunFolder.reopen(tmp_path)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr("dpft.run_folder.make_durable", lambda path: events.append(path.name))
+
+    def replacing(draft: Path, path: Path) -> None:
+        events.append("replace")
+        replace(draft, path)
+
+    monkeypatch.setattr(os, "replace", replacing)
+    write_whole(tmp_path / "report.md", "x")
+    assert events == [".report.md.draft", "replace", tmp_path.name]
 
 
 def test_environment_names_neither_host_nor_user_nor_folders() -> None:

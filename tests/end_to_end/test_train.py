@@ -23,6 +23,8 @@ EMBEDDED = Path(__file__).parents[2] / "recipes" / "embedded" / "model"
 FILES = {
     "adapter",
     "certificate.json",
+    "charges.jsonl",
+    "checkpoints",
     "config.yaml",
     "environment.json",
     "metrics.json",
@@ -91,7 +93,7 @@ def test_metrics_hold_public_numbers_and_what_a_metric_cost(run: Path) -> None:
     assert metrics["metric_status"] == {"accuracy": {"status": "public"}}
     assert 0 <= metrics["metrics"]["accuracy"] <= 1
     assert metrics["sample_rate"] == 32 / 6000
-    assert metrics["steps"] == 3
+    assert metrics["steps"] == metrics["updates"] == 3
     assert metrics["examples_per_second"] > 0
 
 

@@ -1,0 +1,325 @@
+"""What a run has charged: one durable line in the run folder before every sample. No torch in here.
+
+    {"fingerprint": {...}, "format_version": 1, "run_id": "..."}
+    {"attach": 1, "name": "..."}    a process started
+    {"intend": 1}                   the first step is about to be sampled
+    {"intend": 2}
+    {"failed": 2}                   it ended in an exception: nobody may resume
+
+Lines are appended and never taken back; one that a crash tore is completed as a step that was
+intended. One process at a time holds the file, by a lock of the operating system.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from dpft.errors import BrokenGuaranteeError, ConfigurationError
+from dpft.run_folder import make_durable
+
+__all__ = ["FORMAT_VERSION", "Charges", "ChargesFile", "RunHistory", "has_failed", "hold"]
+
+FORMAT_VERSION = 1
+_NAME_BYTES = 16
+_TORN_FAILURE = b'{"f'  # what tells a torn "failed" from a torn "intend" or "attach"
+
+
+class Charges(Protocol):
+    """Where a `PrivateStep` books a step before it is sampled."""
+
+    @property
+    def intended(self) -> int:
+        """Steps booked so far, by all processes of the run."""
+        ...
+
+    def intend(self, step: int) -> None:
+        """Book a step (0, 1, ...); once this returns, the booking survives a crash."""
+        ...
+
+    def fail(self, step: int) -> None:
+        """Note that a booked step ended in an exception, so that nobody goes on after it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class RunHistory:
+    """What became of the steps of a run.
+
+    Args:
+        starts: Processes that worked on it, >= 1.
+        intended: Steps charged: all that were about to be sampled.
+        updates: Steps whose update is in the final model, <= intended.
+
+    Privacy:
+        Public; when a process stopped must not depend on records (docs/resume.md).
+    """
+
+    starts: int
+    intended: int
+    updates: int
+
+    @property
+    def lost(self) -> int:
+        """Steps charged whose update an interruption lost."""
+        return self.intended - self.updates
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tally:
+    names: tuple[str, ...] = ()
+    intended: int = 0
+    failed: int | None = None
+
+    def after(self, entry: Any, steps: int) -> "_Tally | None":
+        """Return the tally after one more line, None if that line cannot stand here."""
+        if self.failed is not None:
+            return None
+        match entry:
+            case {"attach": int(number), "name": str(name), **rest}:
+                fits = not rest and number == len(self.names) + 1 and name not in self.names
+                return dataclasses.replace(self, names=(*self.names, name)) if fits else None
+            case {"intend": int(number), **rest}:
+                follows = number == self.intended + 1 <= steps
+                # only a torn attachment, completed as a step, may stand before the first one
+                fits = not rest and follows and bool(self.names or number == 1)
+                return dataclasses.replace(self, intended=number) if fits else None
+            case {"failed": int(number), **rest}:
+                fits = not rest and number == self.intended
+                return dataclasses.replace(self, failed=number) if fits else None
+        return None
+
+
+class ChargesFile:
+    """The charges of one run, kept in a file that one process at a time may hold.
+
+    Args:
+        path: The file; made by `attach` if absent.
+        fingerprint: What must not change between the processes of a run, as JSON values.
+        steps: Planned steps; no more are ever booked.
+
+    Raises:
+        ConfigurationError: If another process holds the file, or the fingerprint is another.
+        BrokenGuaranteeError: If a step of the run failed, or the file is damaged.
+
+    Privacy:
+        Once `intend` returned, the step is charged, whatever happens next: the line was written
+        and synchronised with its folder (`tests/dpft/test_charges.py`). A torn last line counts as
+        a step. The file holds public numbers and random names only.
+    """
+
+    def __init__(self, path: Path, fingerprint: Mapping[str, Any], steps: int) -> None:
+        """Lock and read what there is; nothing is written but the rest of a torn line."""
+        self._path = path
+        self._fingerprint = json.loads(json.dumps(fingerprint))  # as it will be read back
+        self._steps = steps
+        self._tally = _Tally()
+        self._file = _locked(path) if path.exists() else None
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def intended(self) -> int:
+        """Steps charged so far, by all processes of the run."""
+        return self._tally.intended
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Random names of the processes that worked on the run, the present one last."""
+        return self._tally.names
+
+    def attach(self) -> None:
+        """Note that a process starts; the file is made for the first one.
+
+        Raises:
+            ConfigurationError: If another process was quicker.
+        """
+        if self._file is None:
+            self._file = _created(self._path)
+        if self._file.tell() == 0:
+            header = {"format_version": FORMAT_VERSION, "run_id": secrets.token_hex(_NAME_BYTES)}
+            self._write(header | {"fingerprint": self._fingerprint})
+        self._append(self._attachment())
+
+    def intend(self, step: int) -> None:
+        """Charge a step (0, 1, ...), durably.
+
+        Raises:
+            BrokenGuaranteeError: If it is not the one that follows.
+        """
+        self._append({"intend": step + 1})
+
+    def fail(self, step: int) -> None:
+        """Note durably that the step charged last ended in an exception."""
+        self._append({"failed": step + 1})
+
+    def close(self) -> None:
+        """Let the file go, so that another process may hold it."""
+        if self._file is not None:
+            self._file.close()
+
+    def _read(self) -> None:
+        if self._file is None:
+            return
+        *lines, torn = self._file.read().split(b"\n")
+        if not lines:  # the first line never became whole, so nothing was charged
+            self._file.seek(0)
+            self._file.truncate()
+            return
+        self._check_header(_parsed(lines[0]))
+        for number, line in enumerate(lines[1:], 2):
+            tally = self._tally.after(_parsed(line), self._steps)
+            self._tally = tally or self._refuse_damaged(number)
+        self._refuse_failed()
+        if torn:
+            self._complete(torn)
+            self._refuse_failed()
+
+    def _check_header(self, header: Any) -> None:
+        match header:
+            case {"format_version": int(version), "run_id": str(), "fingerprint": dict(found)}:
+                if version != FORMAT_VERSION:
+                    raise ConfigurationError(
+                        f"Expected format_version={version} of {self._path} to be "
+                        f"{FORMAT_VERSION}. Another version may count otherwise. Resume with the "
+                        "version of dpft that started the run."
+                    )
+                _refuse_differences(found, self._fingerprint)
+            case _:
+                self._refuse_damaged(1)
+
+    def _refuse_damaged(self, line: int) -> NoReturn:
+        raise BrokenGuaranteeError(
+            f"Expected line {line} of {self._path} to be whole and to follow the one before. "
+            "Without it nobody knows how many steps were charged. Start a new run; it is a new "
+            "release."
+        )
+
+    def _refuse_failed(self) -> None:
+        if self._tally.failed is not None:
+            raise BrokenGuaranteeError(
+                f"Expected a run without a failed step, got one at step {self._tally.failed}. "
+                "That a step fails may depend on a record. Start a new run; it is a new release."
+            )
+
+    def _complete(self, torn: bytes) -> None:
+        """Complete a torn line in its place: as a step, unless it cannot have been one."""
+        assert self._file is not None
+        if torn.startswith(_TORN_FAILURE):
+            entry: dict[str, Any] = {"failed": self.intended}
+        elif self.intended < self._steps:
+            entry = {"intend": self.intended + 1}
+        else:
+            entry = self._attachment()
+        self._file.seek(-len(torn), os.SEEK_END)
+        self._append(entry, length=len(torn))
+
+    def _attachment(self) -> dict[str, Any]:
+        return {"attach": len(self.names) + 1, "name": secrets.token_hex(_NAME_BYTES)}
+
+    def _append(self, entry: dict[str, Any], length: int = 0) -> None:
+        """Write a line and count it; in this order, so that what is counted is durable."""
+        tally = self._tally.after(entry, self._steps)
+        if tally is None:
+            raise BrokenGuaranteeError(
+                f"Expected {entry} to follow {self.intended} of {self._steps} steps. Steps are "
+                "charged once, in order, and none after a failed one. Start a new run."
+            )
+        self._write(entry, length)
+        self._tally = tally
+
+    def _write(self, entry: Mapping[str, Any], length: int = 0) -> None:
+        assert self._file is not None, "attach comes first"
+        line = json.dumps(entry, sort_keys=True).encode().ljust(length) + b"\n"
+        if self._file.write(line) != len(line):
+            raise OSError(f"Expected {self._path} to take a whole line. The disk may be full.")
+        os.fsync(self._file.fileno())
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Keep every other process away from a run, without changing its charges.
+
+    Args:
+        path: The file of the charges.
+
+    Raises:
+        ConfigurationError: If another process holds it.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    with _locked(path):
+        yield
+
+
+def has_failed(path: Path) -> bool:
+    """Return whether a step of the run failed, so that it cannot be resumed.
+
+    Args:
+        path: The file of the charges.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    return path.read_bytes().rpartition(b"\n{")[2].startswith(b'"failed"')
+
+
+def _created(path: Path) -> FileIO:
+    try:
+        file = FileIO(path, "x+")
+    except FileExistsError:
+        raise ConfigurationError(_in_use(path)) from None
+    make_durable(path.parent)
+    make_durable(path.parent.parent)
+    return _lock(file, path)
+
+
+def _locked(path: Path) -> FileIO:
+    return _lock(FileIO(path, "r+"), path)
+
+
+def _lock(file: FileIO, path: Path) -> FileIO:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise ConfigurationError(_in_use(path)) from None
+    return file
+
+
+def _in_use(path: Path) -> str:
+    return (
+        f"Expected run folder={path.parent} to be free, and on a file system that knows locks. "
+        "Two processes that continue one run would spend its budget twice. Wait for the other "
+        "process, or end it."
+    )
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:  # also what is no UTF-8
+        return None
+
+
+def _refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    absent = "(absent)"
+    problems = [
+        f"Expected {name}={now.get(name, absent)!r} to be {then.get(name, absent)!r} as when the "
+        "run started. It would be another run under the same charges. Resume with the settings "
+        "and the base model of the run, or start a new one."
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name, absent) != now.get(name, absent)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
