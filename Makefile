@@ -17,8 +17,10 @@ INPUTS := pyproject.toml setup.py constraints.txt
 # Two workers pay off from two cores on; each keeps torch to one thread.
 WORKERS ?= 2
 DEMO_FLAGS ?=
+# As in --threads 2
+BENCH_FLAGS ?=
 
-.PHONY: help install demo test check format lint types layers fast slow clean
+.PHONY: help install demo test check format lint types layers fast slow bench clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -76,6 +78,11 @@ fast: $(VENV)/.dev.stamp
 
 slow: $(VENV)/.dev.stamp
 	$(BIN)/pytest -m slow
+
+# Ratios to the plain step and to the plain loop; hours on a small machine, best left alone with it.
+bench: $(VENV)/.install.stamp
+	$(BIN)/python -m benchmarks.step $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.epoch $(BENCH_FLAGS)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .grimp_cache \

@@ -106,9 +106,8 @@ class CausalLanguageModelling:
     def __call__(self, model: nn.Module, batch: _Batch) -> torch.Tensor:
         """Return losses [B]; `labels` is [B, T], -100 where a token carries no loss."""
         inputs = {name: value for name, value in batch.items() if name != "labels"}
-        labels = batch["labels"]
-        logits = model(**inputs).logits[:, -labels.shape[1] :]  # a soft prompt comes before them
-        return _token_mean(logits[:, :-1], labels[:, 1:])
+        logits = model(**inputs).logits
+        return _token_mean(logits, _next_tokens(batch["labels"], logits.shape[1]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +123,21 @@ class SequenceToSequence:
         return _token_mean(model(**batch).logits, batch["labels"])
 
 
-def _token_mean(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _next_tokens(labels: torch.Tensor, length: int) -> torch.Tensor:
+    """Return what each of `length` positions is to predict; a soft prompt's predict nothing.
+
+    Labels are shifted and not logits: slices of logits would be copied, which took longer than
+    the loss itself.
+    """
+    targets = labels.new_full((len(labels), length), _IGNORED)
+    targets[:, length - labels.shape[1] : -1] = labels[:, 1:]
+    return targets
+
+
+def _token_mean(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return cross-entropy [B], averaged over each record's own targets [B, T]."""
     each = functional.cross_entropy(
-        logits.transpose(1, 2), labels, reduction="none", ignore_index=_IGNORED
-    )
-    counted = (labels != _IGNORED).sum(1).clamp(min=1)  # a record without a target has loss zero
+        logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=_IGNORED
+    ).view(targets.shape)
+    counted = (targets != _IGNORED).sum(1).clamp(min=1)  # a record without a target has loss zero
     return each.sum(1) / counted

@@ -9,7 +9,7 @@ __all__ = ["ghost_is_cheaper"]
 # matrices stay in the cache, where the product costs little more than its operations; for large
 # ones the traffic of B P D entries outweighs some hundred operations an entry.
 _SMALL = 2**15
-_THRESHOLD = 64
+_THRESHOLD = 128
 
 
 def ghost_is_cheaper(terms: int, rows: int, columns: int) -> bool:
@@ -25,7 +25,7 @@ def ghost_is_cheaper(terms: int, rows: int, columns: int) -> bool:
         columns: D, >= 1.
 
     Returns:
-        True if the matrix is not small and N^2 (P + D) is less than 64 P D.
+        True if the matrix is not small and N^2 (P + D) is less than 128 P D.
 
     Privacy:
         Sizes only; both forms give the same contribution

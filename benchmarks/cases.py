@@ -1,0 +1,244 @@
+"""What is measured: models of fixed size, fine-tuning methods, batches of random tokens.
+
+MiniLM's weights come from `$DPFT_ASSETS/models/minilm-l6`; without it a model of the same size has
+random ones, which costs the same. Dropout is off, as in the library's own recipes.
+"""
+
+import copy
+import dataclasses
+import os
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import IA3Config, PeftConfig, PromptTuningConfig, get_peft_model
+from torch import nn
+
+from dpft import adapters
+from dpft.losses import CausalLanguageModelling, Classification
+
+__all__ = ["CASES", "Case", "Family", "Method", "Problem", "adapted", "assets", "base_model"]
+
+_CLASSES = 2
+_VIRTUAL_TOKENS = 20
+_BERT: dict[str, Any] = {
+    "vocab_size": 30_522,
+    "num_hidden_layers": 6,
+    "hidden_size": 384,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
+_GPT2: dict[str, Any] = {"vocab_size": 8000, "n_layer": 6, "n_embd": 384, "n_head": 6}
+_BERT_QUICK = _BERT | {
+    "vocab_size": 100,
+    "num_hidden_layers": 1,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+_GPT2_QUICK: dict[str, Any] = {"vocab_size": 100, "n_layer": 1, "n_embd": 32, "n_head": 2}
+_BERT_FIXED: dict[str, Any] = {
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "num_labels": _CLASSES,
+}
+_GPT2_FIXED: dict[str, Any] = {
+    "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+    "use_cache": False,
+}
+
+
+class Family(str, Enum):
+    """Architectures: MiniLM with a classification head, GPT-2 with its language-model head."""
+
+    MINILM = "MiniLM"
+    GPT2 = "GPT-2"
+
+
+class Method(str, Enum):
+    """What is trained; a classification head always is."""
+
+    LORA = "LoRA"
+    IA3 = "IA3"
+    PROMPT = "prompt"
+    FULL = "full"
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A model, one batch, and its per-record loss.
+
+    Args:
+        model: In train mode, on the device.
+        batch: Tensors [B, ...], labels included.
+        loss: Callable (model, batch) -> losses [B].
+
+    Privacy:
+        Nothing, no data touched: tokens are random.
+    """
+
+    model: nn.Module
+    batch: Mapping[str, torch.Tensor]
+    loss: Classification | CausalLanguageModelling
+
+    @property
+    def batch_size(self) -> int:
+        """Number of records B."""
+        return len(self.batch["labels"])
+
+    def first(self, records: int) -> "Problem":
+        """Return the problem of some of its records, the model copied."""
+        batch = {name: value[:records] for name, value in self.batch.items()}
+        return dataclasses.replace(self.copy(), batch=batch)
+
+    def copy(self) -> "Problem":
+        """Return the same problem with a copy of the model."""
+        return dataclasses.replace(self, model=copy.deepcopy(self.model))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Args:
+        family: Architecture.
+        method: What is trained.
+        records: B.
+        tokens: T.
+        quick: Tiny sizes, to see that the script runs.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    family: Family
+    method: Method
+    records: int
+    tokens: int
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name by which a case is chosen."""
+        return f"{self.family.value} {self.method.value} B={self.records} T={self.tokens}"
+
+    def shrunk(self) -> "Case":
+        """Return a tiny case of the same kind."""
+        return dataclasses.replace(self, records=4, tokens=self.tokens // 8, quick=True)
+
+    def problem(self, device: str) -> Problem:
+        """Build model and batch; the same ones at every call.
+
+        Args:
+            device: Where they shall lie.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        torch.manual_seed(0)
+        model = adapted(base_model(self.family, quick=self.quick), self.method)
+        is_lm = self.family is Family.GPT2
+        return Problem(
+            model=model.to(device).train(),
+            batch={name: value.to(device) for name, value in self._batch().items()},
+            loss=CausalLanguageModelling() if is_lm else Classification(),
+        )
+
+    def _batch(self) -> dict[str, torch.Tensor]:
+        sizes = _sizes(self.family, quick=self.quick)
+        shape = (self.records, self.tokens)
+        ids = torch.randint(sizes["vocab_size"], shape)
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if self.method is Method.FULL:  # the peers cannot train positions that are implicit
+            batch["position_ids"] = torch.arange(self.tokens).repeat(self.records, 1)
+            if self.family is Family.MINILM:
+                batch["token_type_ids"] = torch.zeros_like(ids)
+        is_lm = self.family is Family.GPT2
+        batch["labels"] = ids.clone() if is_lm else torch.randint(_CLASSES, shape[:1])
+        return batch
+
+
+CASES = (
+    Case(Family.MINILM, Method.LORA, 32, 64),
+    Case(Family.MINILM, Method.LORA, 32, 128),
+    Case(Family.GPT2, Method.LORA, 16, 128),
+    Case(Family.MINILM, Method.IA3, 32, 128),
+    Case(Family.GPT2, Method.IA3, 16, 128),
+    Case(Family.MINILM, Method.PROMPT, 32, 128),
+    Case(Family.GPT2, Method.PROMPT, 16, 128),
+    Case(Family.MINILM, Method.FULL, 32, 64),
+    Case(Family.MINILM, Method.FULL, 32, 128),
+    Case(Family.GPT2, Method.FULL, 16, 64),
+    Case(Family.GPT2, Method.FULL, 16, 128),
+)
+
+
+def assets() -> Path | None:
+    """Return the folder of real models and data sets, if DPFT_ASSETS names one."""
+    folder = os.environ.get("DPFT_ASSETS")
+    return Path(folder) if folder else None
+
+
+def base_model(family: Family, *, quick: bool) -> Any:
+    """Build a model of transformers with all parameters trainable, in float32 on the CPU.
+
+    Args:
+        family: Architecture.
+        quick: A tiny one.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    logging: Any = transformers.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    sizes = _sizes(family, quick=quick)
+    if family is Family.GPT2:
+        gpt2 = transformers.GPT2Config(**sizes, **_GPT2_FIXED)
+        return transformers.GPT2LMHeadModel(gpt2)
+    folder = assets()
+    if folder is None or quick:
+        bert = transformers.BertConfig(**sizes, **_BERT_FIXED)
+        return transformers.BertForSequenceClassification(bert)
+    return transformers.BertForSequenceClassification.from_pretrained(
+        folder / "models" / "minilm-l6",
+        **_BERT_FIXED,
+        dtype=torch.float32,
+    )
+
+
+def adapted(model: Any, method: Method) -> nn.Module:
+    """Return a model with an adapter and a trainable head, or as it is for full fine-tuning.
+
+    Args:
+        model: A model of transformers.
+        method: What shall be trained.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    if method is Method.FULL:
+        assert isinstance(model, nn.Module)
+        return model
+    return get_peft_model(model, _adapter(model, method))
+
+
+def _adapter(model: Any, method: Method) -> PeftConfig:
+    task_type = "CAUSAL_LM" if model.config.model_type == "gpt2" else "SEQ_CLS"
+    if method is Method.LORA:
+        return adapters.config(adapters.AdapterName.LORA, model.config, task_type, r=8)
+    if method is Method.IA3:
+        transposed = model.config.model_type == "gpt2"
+        return IA3Config(task_type=task_type, fan_in_fan_out=transposed)
+    return PromptTuningConfig(task_type=task_type, num_virtual_tokens=_VIRTUAL_TOKENS)
+
+
+def _sizes(family: Family, *, quick: bool) -> dict[str, Any]:
+    if family is Family.GPT2:
+        return _GPT2_QUICK if quick else _GPT2
+    return _BERT_QUICK if quick else _BERT

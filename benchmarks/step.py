@@ -1,0 +1,170 @@
+"""One training step at fixed shapes: time and memory of private engines against the plain step.
+
+    python -m benchmarks.step --rounds 10 --threads 1 --out step.json
+    python -m benchmarks.step --only "MiniLM LoRA"
+
+All engines hold copies of one model in one process and take turns in random order. Ratios to the
+plain step of the same round: median with its 95 % bootstrap interval. Memory: every engine in a
+process of its own, peak of one step over what is resident at rest. An engine that cannot do a case,
+or does not sum clipped gradients of single records, shows why instead of a number.
+"""
+
+import argparse
+import dataclasses
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.cases import CASES, Case, Problem
+from benchmarks.engines import ENGINES, PLAIN, Settings
+from benchmarks.exactness import refuse_inexact
+from benchmarks.measuring import Action, Clock, Interval, Plan, interleaved, median_ratio
+from benchmarks.memory import in_own_process, peak_over_rest
+from benchmarks.reporting import machine, machine_line, markdown, markdown_row, save
+
+__all__ = ["Row", "main"]
+
+_REASON = 90  # characters of the reason why an engine failed
+_HEADER = ["case", "engine", "cpu time / plain", "wall time / plain", "step memory / plain"]
+
+
+@dataclasses.dataclass
+class Row:
+    """What was found for one engine at one case.
+
+    Args:
+        case: Name of the case.
+        engine: Name of the engine.
+        cpu: Ratio of processor time to the plain step; None if the engine failed.
+        wall: Ratio of wall time.
+        memory: Ratio of peak memory over rest; None if it failed or was not measured.
+        failure: Why the engine cannot do the case.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    case: str
+    engine: str
+    cpu: Interval | None = None
+    wall: Interval | None = None
+    memory: float | None = None
+    failure: str | None = None
+
+    def cells(self) -> list[str]:
+        """Return the cells of the table."""
+        memory = "" if self.memory is None else f"{self.memory:.3f}"
+        times = [self.failure, ""] if self.failure else [str(self.cpu), str(self.wall)]
+        return [self.case, self.engine, *map(str, times), memory]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the chosen cases and print the table.
+
+    Args:
+        arguments: Command line; unset: that of the process.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    options = _arguments(arguments)
+    warnings.simplefilter("ignore")  # the peers', about themselves
+    torch.set_num_threads(options.threads)
+    cases = [case for case in CASES if options.only.lower() in case.name.lower()]
+    if options.peak_of:
+        print(json.dumps({"peak": _peak(_sized(cases[0], options), options)}))
+        return
+    facts = machine(options.device) | {"rounds": options.rounds}
+    rows: list[Row] = []
+    print(markdown(_HEADER, []), flush=True)
+    for case in cases:  # long runs show and keep what they have
+        found = _measured(_sized(case, options), options)
+        print("\n".join(markdown_row(row.cells()) for row in found), flush=True)
+        rows += found
+        save(options.out, facts | {"rows": [dataclasses.asdict(row) for row in rows]})
+    print(f"\n{options.rounds} rounds. {machine_line(facts)}")
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--only", default="", help="part of the names of the cases to run")
+    parser.add_argument("--no-memory", action="store_true", help="time alone")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes, to see that it runs")
+    parser.add_argument("--out", type=Path, help="write the result as JSON")
+    parser.add_argument("--peak-of", choices=ENGINES, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def _sized(case: Case, options: argparse.Namespace) -> Case:
+    return case.shrunk() if options.quick else case
+
+
+def _measured(case: Case, options: argparse.Namespace) -> list[Row]:
+    """Return a row for every engine at one case."""
+    rows = {engine: Row(case.name, engine) for engine in ENGINES}
+    actions = _able(case.problem(options.device), rows)
+    plan = Plan(options.rounds, options.warm_up, device=options.device)
+    samples = interleaved(actions, plan)
+    for engine in actions:
+        row = rows[engine]
+        row.cpu = median_ratio(samples[engine], samples[PLAIN], Clock.CPU)
+        row.wall = median_ratio(samples[engine], samples[PLAIN], Clock.WALL)
+    engines = list(actions)
+    del actions  # the copies of the model make room for the other processes
+    if not options.no_memory:
+        _add_memory(case, {engine: rows[engine] for engine in engines}, options)
+    return list(rows.values())
+
+
+def _able(problem: Problem, rows: dict[str, Row]) -> dict[str, Action]:
+    """Return the steps of the engines that can do a problem, having taken one each."""
+    actions = {}
+    for engine, build in ENGINES.items():
+        try:
+            if engine != PLAIN:
+                refuse_inexact(build, problem)
+            action = build(problem.copy(), Settings())
+            action()
+            actions[engine] = action
+        except Exception as error:
+            if engine == PLAIN:
+                raise
+            rows[engine].failure = _reason(error)
+    return actions
+
+
+def _reason(error: Exception) -> str:
+    """Return one short line of why an engine cannot do a problem."""
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0] if lines else ''}".replace("|", "/")
+    return text if len(text) <= _REASON else text[: _REASON - 3] + "..."
+
+
+def _add_memory(case: Case, rows: dict[str, Row], options: argparse.Namespace) -> None:
+    peaks = {engine: _peak_in_own_process(case, engine, options) for engine in rows}
+    for engine, row in rows.items():
+        row.memory = peaks[engine] / peaks[PLAIN] if peaks[PLAIN] else None
+
+
+def _peak_in_own_process(case: Case, engine: str, options: argparse.Namespace) -> int:
+    named = next(c for c in CASES if _sized(c, options) == case)
+    arguments = ["--peak-of", engine, "--only", named.name, "--device", options.device]
+    quick = ["--quick"] if options.quick else []
+    threads = ["--threads", str(options.threads)]
+    return in_own_process("benchmarks.step", [*arguments, *threads, *quick])["peak"]
+
+
+def _peak(case: Case, options: argparse.Namespace) -> int:
+    action = ENGINES[options.peak_of](case.problem(options.device), Settings())
+    return peak_over_rest(action, options.device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Accuracy against epsilon: SST-2, the MiniLM encoder, LoRA.
+
+    python -m benchmarks.utility --runs runs/utility
+
+One cell is one run of the command line, `dpft train experiment=sst2_minilm_lora ...`, at one
+epsilon and with one seed of the initialisation. A finished cell is appended to the results, which
+are committed; an interrupted one is resumed where it stopped. Calling the command again does what
+is left. Needs DPFT_ASSETS.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reporting import machine, markdown, save
+
+__all__ = ["Cell", "cells", "main", "table"]
+
+_EPSILONS = (8.0, 3.0, None, 1.0)  # None: without privacy
+_SEEDS = (0, 1, 2)
+_RESULTS = Path("docs/results/sst2.json")
+_WITHOUT_PRIVACY = ("privacy=not_private", "privacy.epsilon=null", "optim.learning_rate=2e-3")
+_KEPT = ("epsilon", "delta", "noise_multiplier", "expected_batch_size", "steps", "updates")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of the table.
+
+    Args:
+        epsilon: Target, or None without privacy.
+        seed: Public seed of the initialisation.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    epsilon: float | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder."""
+        return f"epsilon_{self.epsilon or 'inf'}_seed_{self.seed}"
+
+    def overrides(self) -> list[str]:
+        """Return what the command line is given."""
+        model = Path(os.environ["DPFT_ASSETS"], "models", "minilm-l6")
+        guarantee = (
+            list(_WITHOUT_PRIVACY) if self.epsilon is None else [f"privacy.epsilon={self.epsilon}"]
+        )
+        return [
+            "experiment=sst2_minilm_lora",
+            f"model={model}",
+            f"run.seed={self.seed}",
+            *guarantee,
+        ]
+
+
+def cells() -> Iterator[Cell]:
+    """Yield all cells: every epsilon with the first seed, then with the next."""
+    for seed in _SEEDS:
+        for epsilon in _EPSILONS:
+            yield Cell(epsilon, seed)
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table in Markdown: one row an epsilon.
+
+    Args:
+        found: Finished cells, as the results hold them.
+
+    Privacy:
+        Released metrics of public held-out records.
+    """
+    rows = []
+    for epsilon in (None, *sorted((e for e in _EPSILONS if e is not None), reverse=True)):
+        scores = [cell["accuracy"] for cell in found if cell["target_epsilon"] == epsilon]
+        if scores:
+            spread = f"{min(scores):.4f} to {max(scores):.4f}" if len(scores) > 1 else "one seed"
+            rows.append(
+                [
+                    "infinite" if epsilon is None else f"{epsilon:g}",
+                    f"{statistics.fmean(scores):.4f}",
+                    spread,
+                    str(len(scores)),
+                ]
+            )
+    return markdown(["epsilon", "accuracy, mean", "range", "seeds"], rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the cells that are missing and print the table.
+
+    Args:
+        argv: Flags; unset: those of the process.
+
+    Returns:
+        0.
+
+    Raises:
+        CalledProcessError: If a run fails; calling again resumes it.
+
+    Privacy:
+        Each cell is a release of its own; the epsilon of a row is that of one run.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, required=True, help="where the run folders go")
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="the committed JSON")
+    parser.add_argument("--cells", type=int, default=len(_EPSILONS) * len(_SEEDS), help="at most")
+    chosen = parser.parse_args(argv)
+    found = _read(chosen.results)
+    done = {(cell["target_epsilon"], cell["seed"]) for cell in found["cells"]}
+    missing = [cell for cell in cells() if (cell.epsilon, cell.seed) not in done]
+    for cell in missing[: chosen.cells]:
+        found["cells"].append(_run(cell, chosen.runs / cell.name))
+        save(chosen.results, found)
+    print(table(found["cells"]))
+    return 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {"machine": machine("cpu"), "cells": []}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _run(cell: Cell, folder: Path) -> dict[str, Any]:
+    """Run or resume one cell; its processor time counts this process's children alone."""
+    begun = (folder / "charges.jsonl").exists()
+    where = f"run.resume={folder}" if begun else f"hydra.run.dir={folder}"
+    before = _processor_seconds()
+    if not (folder / "metrics.json").exists():
+        command = [sys.executable, "-m", "dpft", "train", *cell.overrides(), where]
+        subprocess.run(command, check=True)  # noqa: S603 - our own command line
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return {
+        "target_epsilon": cell.epsilon,
+        "seed": cell.seed,
+        "accuracy": metrics["metrics"]["accuracy"],
+        **{name: metrics[name] for name in _KEPT},
+        "cpu_seconds": None if begun else round(_processor_seconds() - before),
+    }
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    sys.exit(main())
