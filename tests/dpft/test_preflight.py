@@ -10,6 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import dpft
 from dpft.engine.attachment import Engine
+from dpft.engine.outer import raw_squared_norms
 from dpft.errors import BrokenGuaranteeError, ConfigurationError, UnsupportedError
 from dpft.losses import Classification
 from dpft.preflight import Check, PreflightReport, SyntheticRecords, run_preflight
@@ -61,6 +62,18 @@ def test_the_model_is_restored_when_a_check_fails() -> None:
     with pytest.raises(BrokenGuaranteeError):
         fly(model, coupled)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_norm_that_is_understated_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("captures", "record_gradients"):
+        monkeypatch.setattr(f"dpft.engine.{module}.ghost_is_cheaper", lambda *_: True)
+    assert fly(bert()).passed
+    monkeypatch.setattr(
+        "dpft.engine.record_gradients.raw_squared_norms",
+        lambda sites: 0.9 * raw_squared_norms(sites),
+    )
+    with pytest.raises(BrokenGuaranteeError, match="norm by the form used"):
+        fly(bert())
 
 
 def coupled(model: nn.Module, batch: Batch) -> torch.Tensor:

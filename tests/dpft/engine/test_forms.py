@@ -137,6 +137,17 @@ def test_both_forms_give_the_same_clipped_sum(
         assert torch.allclose(part, sums[False][name], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("ghost", [True, False])
+def test_gradients_hold_no_graph_of_the_records(
+    ghost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    force(monkeypatch, ghost=ghost)
+    model, batch = in_dtype(Tied, torch.float64)
+    gradients = Engine(model, losses).gradients(batch)
+    assert not gradients.raw_norms().requires_grad
+    assert not any(grads.requires_grad for grads in gradients.instantiated().values())
+
+
 def test_a_tied_table_is_never_formed_per_record_when_ghosts_are_cheaper(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

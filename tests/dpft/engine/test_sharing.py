@@ -168,24 +168,27 @@ class RepeatedAmongHeads(nn.Module):
         return (heads * self.table.repeat(len(x), 1, 1)).view(len(x), 2, *x.shape[1:])
 
 
-class LookedUpAndWrittenTo(nn.Module):
-    """In-place arithmetic on what a lookup returns, as Longformer does."""
+class ResultsWrittenTo(nn.Module):
+    """In-place arithmetic on what operations return, records on the second axis, as Longformer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.randn(WORDS, WIDTH))
+        self.layer = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         x = functional.embedding(batch["ids"], self.table)
         x += batch["x"]
         x[:, 0] *= 2
-        return x.tanh()
+        y = self.layer(x.transpose(0, 1))
+        y /= 3
+        return y.transpose(0, 1).tanh()
 
 
 MODELS = (
     UsedTwice,
     RepeatedAmongHeads,
-    LookedUpAndWrittenTo,
+    ResultsWrittenTo,
     TiedEmbedding,
     Views,
     Broadcast,
