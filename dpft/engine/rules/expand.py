@@ -1,7 +1,6 @@
 """A record-free expression expanded to B records: `expand`, `repeat`, `broadcast_to`.
 
-The per-record gradient is the output gradient of the record's own copy, run backward through the
-same operation for one record.
+The per-record gradient is the output gradient of the record's own copies, summed over them.
 """
 
 from collections.abc import Sequence
@@ -22,41 +21,32 @@ class _Expand:
 
     def forward(self, call: Call, operands: Tensors) -> tuple[torch.Tensor, Gradients]:
         """Expand; a copy, because records must not share memory when written to."""
-        return call.run(operands).clone(), (operands[0],)
+        return call.run(operands).clone(), ()
 
     def backward(
-        self, call: Call, saved: Gradients, grad: torch.Tensor, needs: Sequence[bool]
+        self,
+        call: Call,
+        saved: Gradients,  # noqa: ARG002 - every rule has it; nothing was kept here
+        grad: torch.Tensor,
+        needs: Sequence[bool],
     ) -> Gradients:
         """Capture each record's own copy, summed over what else was expanded."""
-        (source,) = saved
-        assert source is not None
-        axis, sizes = call.result_axis, list(grad.shape)
-        sizes[axis.dim] = grad.shape[axis.dim] // call.batch_size  # one, unless flattened
-        one = _Single(call, tuple(sizes))
-        pull = torch.func.vjp(one.run, source.detach())[1]
-        split = split_records(grad, axis.dim, call.batch_size)
-        (grads_B,) = torch.func.vmap(pull, in_dims=axis.dim)(split)
-        call.capture(0, grads_B)
+        dim = call.result_axis.dim
+        first = split_records(grad, dim, call.batch_size).movedim(dim, 0)
+        call.capture(0, _folded(first, call.shapes[0]))
         return [None] * len(needs)
 
 
-class _Single:
-    """The same expansion for one record: its share of the record dimension."""
-
-    def __init__(self, call: Call, sizes: tuple[int, ...]) -> None:
-        self._call = call
-        self._sizes = sizes
-
-    def run(self, source: torch.Tensor) -> torch.Tensor:
-        """Expand the expression to one record."""
-        if getattr(self._call.func, "__name__", "") in ("repeat", "tile"):
-            ones = (1,) * (len(self._sizes) - source.dim()) + tuple(source.shape)
-            times = [size // own for size, own in zip(self._sizes, ones, strict=True)]
-            return source.repeat(*times)
-        return source.expand(self._sizes)
-
-
 EXPAND = _Expand()
+
+
+def _folded(grads: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Sum [B, *sizes] over the copies of each entry: [B, *shape]."""
+    batch_size, *sizes = grads.shape
+    own = (1,) * (len(sizes) - len(shape)) + shape
+    copies = [part for size, one in zip(sizes, own, strict=True) for part in (size // one, one)]
+    summed = grads.reshape(batch_size, *copies).sum(tuple(range(1, 2 * len(sizes), 2)))
+    return summed.reshape(batch_size, *shape)
 
 
 def expand_applies(call: Call) -> bool:
