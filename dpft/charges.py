@@ -4,7 +4,7 @@
     {"attach": 1, "name": "..."}    a process started
     {"intend": 1}                   the first step is about to be sampled
     {"intend": 2}
-    {"failed": 2}                   it ended in an exception: nobody may resume
+    ["failed", 2]                   it ended in an exception: nobody may resume
 
 Lines are appended and never taken back; one that a crash tore is completed as a step that was
 intended. One process at a time holds the file, by a lock of the operating system.
@@ -28,7 +28,9 @@ __all__ = ["FORMAT_VERSION", "Charges", "ChargesFile", "RunHistory", "has_failed
 
 FORMAT_VERSION = 1
 _NAME_BYTES = 16
-_TORN_FAILURE = b'{"f'  # what tells a torn "failed" from a torn "intend" or "attach"
+_Entry = Mapping[str, Any] | list[Any]
+_FAILED = "failed"
+_TORN_FAILURE = b"["  # no other line begins so: what is left of a torn one cannot be mistaken
 
 
 class Charges(Protocol):
@@ -90,8 +92,8 @@ class _Tally:
                 # only a torn attachment, completed as a step, may stand before the first one
                 fits = not rest and follows and bool(self.names or number == 1)
                 return dataclasses.replace(self, intended=number) if fits else None
-            case {"failed": int(number), **rest}:
-                fits = not rest and number == self.intended
+            case ["failed", int(number)]:
+                fits = number == self.intended
                 return dataclasses.replace(self, failed=number) if fits else None
         return None
 
@@ -160,7 +162,7 @@ class ChargesFile:
 
     def fail(self, step: int) -> None:
         """Note durably that the step charged last ended in an exception."""
-        self._append({"failed": step + 1})
+        self._append([_FAILED, step + 1])
 
     def close(self) -> None:
         """Let the file go, so that another process may hold it."""
@@ -215,7 +217,7 @@ class ChargesFile:
         """Complete a torn line in its place: as a step, unless it cannot have been one."""
         assert self._file is not None
         if torn.startswith(_TORN_FAILURE):
-            entry: dict[str, Any] = {"failed": self.intended}
+            entry: _Entry = [_FAILED, self.intended]
         elif self.intended < self._steps:
             entry = {"intend": self.intended + 1}
         else:
@@ -226,7 +228,7 @@ class ChargesFile:
     def _attachment(self) -> dict[str, Any]:
         return {"attach": len(self.names) + 1, "name": secrets.token_hex(_NAME_BYTES)}
 
-    def _append(self, entry: dict[str, Any], length: int = 0) -> None:
+    def _append(self, entry: _Entry, length: int = 0) -> None:
         """Write a line and count it; in this order, so that what is counted is durable."""
         tally = self._tally.after(entry, self._steps)
         if tally is None:
@@ -237,12 +239,23 @@ class ChargesFile:
         self._write(entry, length)
         self._tally = tally
 
-    def _write(self, entry: Mapping[str, Any], length: int = 0) -> None:
+    def _write(self, entry: _Entry, length: int = 0) -> None:
         assert self._file is not None, "attach comes first"
+        self._refuse_other_writer(self._file.tell() + length)
         line = json.dumps(entry, sort_keys=True).encode().ljust(length) + b"\n"
         if self._file.write(line) != len(line):
             raise OSError(f"Expected {self._path} to take a whole line. The disk may be full.")
         os.fsync(self._file.fileno())
+
+    def _refuse_other_writer(self, size: int) -> None:
+        """Raise if somebody wrote in spite of the lock, as where machines do not share locks."""
+        assert self._file is not None
+        if os.fstat(self._file.fileno()).st_size != size:
+            raise BrokenGuaranteeError(
+                f"Expected {self._path} to end where this process left it. Another process "
+                "continues the same run, and both would spend its budget. Run on a file system "
+                "whose locks all machines share; start a new run, it is a new release."
+            )
 
 
 @contextmanager
@@ -271,7 +284,7 @@ def has_failed(path: Path) -> bool:
     Privacy:
         Nothing, no data touched.
     """
-    return path.read_bytes().rpartition(b"\n{")[2].startswith(b'"failed"')
+    return b"\n[" in path.read_bytes()
 
 
 def _created(path: Path) -> FileIO:

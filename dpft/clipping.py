@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
+from dpft.engine.precision import full_precision
 from dpft.engine.record_gradients import RecordGradients
 from dpft.privacy import AUTO_S_GAMMA, ClippingStyle
 
@@ -78,8 +79,8 @@ class ClippedSum:
     @torch.no_grad()
     def add(self, gradients: RecordGradients) -> None:
         """Clip every record of one physical batch and add it."""
-        norms_B = gradients.raw_norms()
-        if norms_B is not None:
-            gradients.add_weighted(
-                clip_factors(norms_B, self._style, self._clip_norm), self.raw_sums
-            )
+        with full_precision(self.raw_sums.values()):
+            norms_B = gradients.raw_norms()
+            if norms_B is not None:
+                factors_B = clip_factors(norms_B, self._style, self._clip_norm)
+                gradients.add_weighted(factors_B, self.raw_sums)

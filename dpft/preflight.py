@@ -26,6 +26,7 @@ __all__ = ["Check", "PreflightReport", "SyntheticRecords", "run_preflight"]
 
 _Gradients = Mapping[str, torch.Tensor]
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4}
+_OVERSTATED = 1.02  # a ghost norm is rounded up by a few thousandths at most
 _LOW_PRECISION = 5e-2  # bf16 and fp16 have 8 and 11 bits
 _DROPOUTS = (
     functional.dropout,
@@ -133,19 +134,23 @@ def run_preflight(engine: Engine, records: SyntheticRecords, privacy: Privacy) -
         Synthetic records only; the verdict is public. Turns a mis-attributed, coupled or missing
         gradient into an error before step 1 (`tests/dpft/test_preflight.py`).
     """
+    sums = _sums(engine.model)
     with untouched(engine.model), _perturbed(engine):
         weighted = _weighted_sum_error(engine, records.batch())
         with _without_randomness(engine, records.batch()):
             gradients = engine.gradients(records.batch())
             singles = [_reference(engine, one) for one in records.singles()]
     raw = gradients.instantiated()
+    full, used = RecordGradients.of(raw).raw_norms(), gradients.raw_norms()
     tolerance = _tolerance(engine)  # known only now: autocast is switched on by the loss
     unreached = _unreached(engine, singles)
     checks = (
         Check("weighted sum of gradients equals autograd", weighted, tolerance),
         Check("records equal a loop over single ones", _loop_error(raw, singles), tolerance),
         Check("trainable parameters without a gradient", float(len(unreached)), 0.0),
-        Check("norm / norm by the form used", _norm_ratio(gradients), 1 + tolerance),
+        Check("norm / norm by the form used", _largest_ratio(full, used), 1 + tolerance),
+        Check("norm by the form used / norm", _largest_ratio(used, full), _OVERSTATED),
+        Check("frozen parameters that changed", float(_sums(engine.model) != sums), 0.0),
         Check("largest contribution / clip norm", _largest(engine, raw, privacy), 1.0),
     )
     report = PreflightReport(checks)
@@ -293,13 +298,20 @@ def _largest(engine: Engine, raw: _Gradients, privacy: Privacy) -> float:
     return largest
 
 
-def _norm_ratio(gradients: RecordGradients) -> float:
-    """Return the largest ratio of a record's norm, from its gradient in full, to the one used."""
-    full = RecordGradients.of(gradients.instantiated()).raw_norms()
-    used = gradients.raw_norms()
-    if full is None or used is None:
+def _largest_ratio(one: torch.Tensor | None, other: torch.Tensor | None) -> float:
+    """Return the largest ratio of two norms [B] over the records; equal ones count as one."""
+    if one is None or other is None:
         return math.inf  # nothing was reached
-    return float(torch.where(full == used, 1.0, full.double() / used.double()).max())
+    return float(torch.where(one == other, 1.0, one.double() / other.double()).max())
+
+
+def _sums(model: torch.nn.Module) -> dict[str, float]:
+    """Return a sum of every frozen parameter: writes past autograd's count of them show there."""
+    return {
+        name: float(parameter.detach().nan_to_num().sum(dtype=torch.float64))
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad and parameter.is_floating_point()
+    }
 
 
 def _tolerance(engine: Engine) -> float:

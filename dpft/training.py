@@ -288,18 +288,21 @@ class _Loop:
         folder = self._folder
         if folder is not None and self._config_yaml is not None and not folder.config.exists():
             folder.write_config(self._config_yaml)
+        self._mark(
+            self._name
+        )  # before an iterate is restored or made: one that crashes has released it too
         if self._continuity is not None:
             self._continuity.begin()
-        self._mark()  # before the first step: a run that crashes has released its iterates too
+            self._mark(self.run_id)  # by the name it was charged under
 
     def _records_per_second(self, steps: int, seconds: float) -> float:
         return self._plan.length.expected_batch_size * steps / seconds if steps else math.nan
 
-    def _mark(self) -> None:
+    def _mark(self, run_id: str) -> None:
         """Note the run on the model, and on the base model under an adapter."""
         base = getattr(self._model, "get_base_model", lambda: self._model)()
         for marked in (self._model, base):
-            vars(marked)["dpft_run"] = self.run_id
+            vars(marked)["dpft_run"] = run_id
 
 
 class _EpsilonCourse:

@@ -14,6 +14,7 @@ from torch import nn
 from dpft.engine.captures import StepState
 from dpft.engine.functions import intercept_functions
 from dpft.engine.interception import Interception
+from dpft.engine.precision import full_precision
 from dpft.engine.probe import Recorder, kind_of_batch, probe
 from dpft.engine.record_gradients import RecordGradients
 from dpft.engine.refusals import refuse_unsupported
@@ -71,19 +72,23 @@ class Engine:
         batch_size = self._check(batch)
         table = self._table(batch)
         buffers = self._copy_of_buffers()
+        versions = self._versions()
         with self._attached() as interception:
             state = StepState(batch_size, self.parameters, table)
             interception.state = state
             with torch.enable_grad():
                 losses = self.loss(self.model, batch)
                 _check_losses(losses, batch_size)
-                torch.autograd.backward(losses.sum())
-            with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
+                with full_precision(self.parameters.values()):
+                    state.capturing = True
+                    torch.autograd.backward(losses.sum())
+            with full_precision(self.parameters.values()), torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
                 self._refuse_bypass("after")
                 gradients = state.finish()
         self.precisions |= state.precisions
         self._refuse_bypass("after")
         self._refuse_changed(buffers)
+        self._refuse_written(versions)
         return gradients
 
     def _copy_of_buffers(self) -> dict[str, torch.Tensor]:
@@ -105,6 +110,18 @@ class Engine:
                 "(changed ones are restored). Statistics of records kept in a buffer carry no "
                 "noise and would be saved with the model. Put the module into eval mode, or switch "
                 "its tracking off."
+            )
+
+    def _versions(self) -> dict[str, int]:
+        return {name: parameter._version for name, parameter in self.model.named_parameters()}  # noqa: SLF001 - torch's own count of writes
+
+    def _refuse_written(self, before: dict[str, int]) -> None:
+        written = sorted(name for name, count in self._versions().items() if before[name] != count)
+        if written:
+            raise BrokenGuaranteeError(
+                f"Expected no parameter to be written to during a pass, got {written[:5]}. What "
+                "records leave in a parameter carries no noise and would be saved with the model. "
+                "Let the forward pass write to no parameter."
             )
 
     def _check(self, batch: _Batch) -> int:

@@ -62,6 +62,7 @@ class StepState:
         """Start with nothing captured."""
         self.batch_size = batch_size
         self.table = table
+        self.capturing = False  # set when the engine's own backward pass begins
         self.closed = False
         self.precisions: set[torch.dtype] = set()  # those that autocast chose
         self._names = {id(parameter): name for name, parameter in parameters.items()}
@@ -128,6 +129,12 @@ class StepState:
         return found
 
     def _refuse_closed(self) -> None:
+        if not self.capturing:
+            raise BrokenGuaranteeError(
+                "Expected no backward pass inside the loss. Its gradients would be added to the "
+                "records' own. Compute the loss without torch.autograd.grad, or detach the "
+                "parameters for it."
+            )
         if self.closed:
             raise BrokenGuaranteeError(
                 "Expected one backward pass per physical batch. A second pass through the same "

@@ -40,7 +40,22 @@ def _kept_out_of_hooks() -> AbstractContextManager[None]:
     """
     if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:  # noqa: FBT003, SLF001 - torch offers no other
         return nullcontext()
-    return torch.autograd.graph.saved_tensors_hooks(torch.Tensor.detach, lambda kept: kept)
+    return torch.autograd.graph.saved_tensors_hooks(_pack, _unpack)
+
+
+def _pack(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
+    return tensor.detach(), tensor._version  # noqa: SLF001 - torch's own count of writes
+
+
+def _unpack(kept: tuple[torch.Tensor, int]) -> torch.Tensor:
+    tensor, version = kept
+    if tensor._version != version:  # noqa: SLF001 - as above
+        raise BrokenGuaranteeError(
+            "Expected what an expression of parameters was computed from to stay as it was until "
+            "the backward pass; it was written to. Its gradient would be another one. Use the "
+            "out-of-place operation."
+        )
+    return tensor
 
 
 class Interception:

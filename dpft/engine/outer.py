@@ -167,7 +167,8 @@ def raw_squared_norms(sites: Sequence[Outer]) -> torch.Tensor:
 
     Returns:
         Squared norms [B] in float32 or better, never below the exact ones but for a chance of
-        less than 1e-4: terms that cancel would otherwise let rounding understate a norm.
+        less than 1e-4: terms that cancel would otherwise let rounding understate a norm. Products
+        must be those of the type itself (`dpft.engine.precision`).
 
     Privacy:
         An upper bound of the norm keeps the contribution below the clip norm
@@ -224,7 +225,8 @@ def _rounding(sites: Sequence[Outer], dtype: torch.dtype) -> torch.Tensor:
     sizes_B = _total([left * right for left, right in zip(lefts, rights, strict=True)])
     rows, columns = sites[0].shape
     terms = sum(site.terms for site in sites)
-    relative = _CONFIDENCE * math.sqrt(rows + columns + terms) * _roundoff(sites, dtype)
+    roundoff = torch.finfo(dtype).eps / 2
+    relative = _CONFIDENCE * math.sqrt(rows + columns + terms) * roundoff
     # a product below the smallest normal number may vanish, whatever the other side makes of it
     tiny = torch.finfo(dtype).tiny
     vanished = rows * _total(rights).square() + columns * _total(lefts).square() + terms**2
@@ -234,17 +236,6 @@ def _rounding(sites: Sequence[Outer], dtype: torch.dtype) -> torch.Tensor:
 def _total(each: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the sum [B] over all terms of all sites."""
     return torch.stack([terms_BN.sum(1) for terms_BN in each]).sum(0)
-
-
-def _roundoff(sites: Sequence[Outer], dtype: torch.dtype) -> float:
-    """Return the unit roundoff of the products; TF32 and the like are far coarser than float32."""
-    on_cuda = any(
-        isinstance(side, Dense) and side.values.is_cuda
-        for site in sites
-        for side in (site.left, site.right)
-    )
-    coarse = dtype is torch.float32 and torch.get_float32_matmul_precision() != "highest"
-    return 2.0**-9 if coarse and on_cuda else torch.finfo(dtype).eps / 2
 
 
 def _scattered(rows: OneHot, values_BND: torch.Tensor) -> torch.Tensor:

@@ -102,7 +102,8 @@ def mark_transpose(func: Callable[..., Any], source: object, expression: torch.T
     """
     if func not in _TRANSPOSITIONS or not isinstance(source, TrackedParameter):
         return
-    if source.dim() == _MATRIX and expression.stride() == source.stride()[::-1]:
+    reversed_ = expression.shape == source.shape[::-1]
+    if source.dim() == _MATRIX and reversed_ and expression.stride() == source.stride()[::-1]:
         expression.dpft_transpose_of = source  # type: ignore[attr-defined]  # ours
 
 

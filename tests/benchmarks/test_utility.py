@@ -1,5 +1,7 @@
 """The table of accuracies: which cells it has, and what it says of those that are done."""
 
+from typing import Any
+
 import pytest
 
 from benchmarks.utility import Cell, cells, table
@@ -21,7 +23,7 @@ def test_a_cell_says_what_the_command_line_is_given(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_table_averages_seeds_and_says_how_many_there_were() -> None:
-    found = [
+    found: list[dict[str, Any]] = [
         {"target_epsilon": 8.0, "seed": 0, "accuracy": 0.85},
         {"target_epsilon": 8.0, "seed": 1, "accuracy": 0.87},
         {"target_epsilon": None, "seed": 0, "accuracy": 0.9},

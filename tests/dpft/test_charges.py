@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -162,12 +163,54 @@ def test_a_torn_line_after_the_last_step_is_no_step(tmp_path: Path) -> None:
     assert intended(tmp_path / "charges") == STEPS
 
 
-def test_a_torn_failure_is_a_failure(tmp_path: Path) -> None:
-    lines = written(tmp_path / "charges")
-    (tmp_path / "charges").write_bytes(b"".join(lines) + b'{"fai')
-    for _ in range(2):
-        with pytest.raises(BrokenGuaranteeError, match="failed step"):
-            opened(tmp_path / "charges")
+def test_a_torn_failure_is_a_failure_wherever_it_was_torn(tmp_path: Path) -> None:
+    path = tmp_path / "charges"
+    whole = b"".join(written(path))
+    charges = opened(path)
+    charges.fail(2)
+    charges.close()
+    line = path.read_bytes().removeprefix(whole)
+    for cut in range(1, len(line) + 1):
+        path.write_bytes(whole + line[:cut])
+        for _ in range(2):
+            with pytest.raises(BrokenGuaranteeError, match="failed step"):
+                opened(path)
+        assert has_failed(path)
+
+
+def test_a_second_writer_is_found_where_locks_are_not_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path / "charges")
+    monkeypatch.setattr("dpft.charges.fcntl.flock", lambda *_: None)
+    one, other = opened(tmp_path / "charges"), opened(tmp_path / "charges")
+    one.attach()
+    one.intend(3)
+    with pytest.raises(BrokenGuaranteeError, match="Another process"):
+        other.attach()
+    one.close()
+    other.close()
+
+
+def test_a_line_that_the_disk_takes_in_part_is_not_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path / "charges")
+    charges = opened(tmp_path / "charges")
+    charges.attach()
+    plain = FileIO.write
+
+    class Full(FileIO):
+        def write(self, content: Any) -> int:
+            return plain(self, content[:4])
+
+    held = charges._file
+    charges._file = Full(os.dup(held.fileno()), "r+")
+    held.close()
+    with pytest.raises(OSError, match="whole line"):
+        charges.intend(3)
+    assert charges.intended == 3
+    charges.close()
 
 
 def test_a_file_without_a_whole_first_line_has_charged_nothing(tmp_path: Path) -> None:

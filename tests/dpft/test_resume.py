@@ -17,6 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification
 import dpft
 from dpft.accounting import Certificate
 from dpft.checkpoint import Checkpoint, Checkpoints
+from dpft.continuity import Iterate
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.fingerprint import fingerprint
 from dpft.losses import Classification
@@ -94,7 +95,8 @@ def interrupted(out: Path, last: int, **arguments: Any) -> Path:
 
 
 def charged(out: Path, kind: str = "intend") -> list[int]:
-    return [entry[kind] for entry in map(json.loads, lines_of(out)) if kind in entry]
+    entries = [entry for entry in map(json.loads, lines_of(out)) if isinstance(entry, dict)]
+    return [entry[kind] for entry in entries if kind in entry]
 
 
 def lines_of(out: Path) -> list[str]:
@@ -304,6 +306,24 @@ def test_copies_that_are_both_resumed_are_two_runs_to_the_certificate(
     assert both.epsilon() > Certificate(runs=(runs[0],)).epsilon()
 
 
+def test_a_model_interrupted_while_it_is_restored_is_marked(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Iterate.restore
+
+    def restore(iterate: Iterate, checkpoint: Checkpoint) -> None:
+        plain(iterate, checkpoint)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Iterate, "restore", restore)
+    model = build()
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, model=model)
+    monkeypatch.undo()
+    with pytest.raises(BrokenGuaranteeError, match="no run has trained"):
+        fit(model=model)
+
+
 def test_a_finished_run_is_refused(tmp_path: Path) -> None:
     fit(tmp_path / "run")
     assert "to be unfinished" in str(refused(tmp_path / "run"))
@@ -355,7 +375,7 @@ def test_a_run_with_a_failed_step_is_not_resumed(tmp_path: Path) -> None:
 
     with pytest.raises(MemoryError):
         fit(tmp_path / "run", loss=failing)
-    assert charged(tmp_path / "run", "failed") == [1]
+    assert json.loads(lines_of(tmp_path / "run")[-1]) == ["failed", 1]
     before = (tmp_path / "run" / "charges.jsonl").read_bytes()
     with pytest.raises(BrokenGuaranteeError, match="Start a new run"):
         fit(tmp_path / "run")

@@ -40,7 +40,8 @@ def rule_for(call: Call) -> Rule:
     """Return the rule that carries out a call.
 
     Raises:
-        UnsupportedError: For a custom autograd Function, which has no per-record gradient here.
+        UnsupportedError: For a custom autograd Function, which has no per-record gradient here, and
+            for complex tensors.
 
     Privacy:
         Every rule is checked against the generic one and against a loop over single records
@@ -51,6 +52,11 @@ def rule_for(call: Call) -> Rule:
             f"Expected no custom autograd Function where a trainable parameter meets records, got "
             f"{call.name}. Its per-record gradient is unknown. Write it with ordinary operations, "
             "or freeze the parameter."
+        )
+    if any(operand.is_complex() for operand in call.operands):
+        raise UnsupportedError(
+            f"Expected real tensors at {call.name}, got complex ones. Their per-record gradients "
+            "were not shown to be exact. Use real and imaginary parts, or freeze the parameter."
         )
     for applies, rule in _RULES:
         if applies(call):

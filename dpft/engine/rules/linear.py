@@ -80,7 +80,11 @@ MATMUL = _Affine((0, 1, 2), weight_is_out_in=False)
 
 def linear_applies(call: Call) -> bool:
     """Whether the call is F.linear with a record-free weight and bias."""
-    return call.func is functional.linear and _data_alone_carries_records(call, data=0)
+    return (
+        call.func is functional.linear
+        and (len(call.shapes) < 3 or call.shapes[2] == call.shapes[1][:1])  # no broadcast bias
+        and _data_alone_carries_records(call, data=0)
+    )
 
 
 def addmm_applies(call: Call) -> bool:
@@ -88,7 +92,7 @@ def addmm_applies(call: Call) -> bool:
     return (
         call.func in (torch.addmm, torch.Tensor.addmm)
         and len(call.settings) == len(call.operands)
-        and call.operands[0].dim() == 1
+        and call.shapes[0] == call.shapes[2][1:]
         and _data_alone_carries_records(call, data=1)
     )
 

@@ -47,6 +47,21 @@ class TransposedTable(nn.Module):
         return functional.embedding(batch["ids"], self.down.T) @ self.up.T
 
 
+class Column(nn.Module):
+    """A column, whose identity has the strides of its transpose; and a bias that is broadcast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.column = nn.Parameter(torch.randn(WIDTH, 1))
+        self.bias = nn.Parameter(torch.randn(1))
+        self.weight = nn.Parameter(torch.randn(WIDTH, WIDTH))
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        x = batch["x"] @ self.column.permute(0, 1) + batch["x"] @ self.column
+        y = functional.linear(batch["x"], self.weight, self.bias)
+        return x + torch.addmm(self.bias, y.flatten(0, 1), self.weight).view(y.shape)
+
+
 class Kronecker(nn.Module):
     """A weight larger than its parameters, used at two sites."""
 
@@ -73,7 +88,7 @@ class Mixed(nn.Module):
         )
 
 
-MODELS = (Tied, TransposedTable, Kronecker, Mixed)
+MODELS = (Tied, TransposedTable, Column, Kronecker, Mixed)
 DTYPES = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from dpft.engine import outer as outer_module
+from dpft.engine.boundary import _own
 from dpft.engine.outer import Dense, OneHot, Outer, raw_squared_norms
+from dpft.engine.precision import full_precision
 
 BATCH, TERMS, ROWS, COLUMNS = 3, 5, 7, 4
 
@@ -124,6 +126,28 @@ def test_a_record_of_factor_zero_adds_exactly_zero(broken: float, place: str) ->
     total = torch.zeros(ROWS, COLUMNS, dtype=torch.float64)
     spoiled.add_weighted(torch.tensor([1.0, 0, 1]), total)
     assert torch.allclose(total, expected, rtol=1e-12)
+
+
+def test_a_result_that_shares_an_operands_memory_is_copied() -> None:
+    operand = torch.randn(2, 3)
+    shared, scratch = _own(operand.view(6), (operand,)), _own(torch.randn(6).view(2, 3), (operand,))
+    shared += 1
+    assert not torch.equal(shared.view(2, 3), operand)
+    assert not scratch._is_view()
+
+
+def test_the_users_own_precision_is_set_back() -> None:
+    torch.set_float32_matmul_precision("high")
+    try:
+        with (
+            torch.autocast("cpu", dtype=torch.bfloat16),
+            full_precision([torch.ones(1)]),
+        ):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert (torch.ones(1, 1) @ torch.ones(1, 1)).dtype is torch.float32
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_sixteen_bit_terms_are_multiplied_in_float32() -> None:

@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 import dpft
-from dpft.engine.attachment import PerRecordLoss
+from dpft.clipping import ClippedSum
+from dpft.engine.attachment import Engine, PerRecordLoss
+from dpft.privacy import ClippingStyle
 
 Batch = Mapping[str, torch.Tensor]
 Loop = Callable[[nn.Module, Batch, PerRecordLoss], dict[str, torch.Tensor]]
@@ -101,3 +103,27 @@ def test_autocast_around_the_whole_pass_agrees_with_autocast_of_the_loss(
         around = dpft.per_record_gradients(model, losses, data)
     assert {grads.dtype for grads in around.values()} == {torch.float32}
     assert error(around, inside) <= TOLERANCE
+
+
+@pytest.mark.parametrize("style", list(ClippingStyle))
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_autocast_around_a_step_never_reaches_the_clipping(
+    method: str,
+    style: ClippingStyle,
+    prepare: Callable[..., nn.Module],
+    texts: Callable[..., dict[str, torch.Tensor]],
+    losses: PerRecordLoss,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("captures", "record_gradients"):
+        monkeypatch.setattr(f"dpft.engine.{module}.ghost_is_cheaper", lambda *_: True)
+    model, data = prepare(method, "bert", torch.float32), texts()
+    sums = []
+    for around in (True, False):
+        engine = Engine(model, losses if around else in_autocast(losses))
+        total = ClippedSum(engine.parameters, style, 1e-3)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=around):
+            total.add(engine.gradients(data))
+        sums.append(total.raw_sums)
+    for name, part in sums[0].items():
+        assert torch.allclose(part, sums[1][name], rtol=1e-5, atol=1e-9)

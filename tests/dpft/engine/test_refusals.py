@@ -11,7 +11,10 @@ from torch.nn import functional
 
 import dpft
 from dpft.engine.attachment import Engine
+from dpft.engine.captures import StepState, Target
+from dpft.engine.sites import SiteTable
 from dpft.errors import BrokenGuaranteeError, UnsupportedError
+from dpft.preflight import SyntheticRecords, run_preflight
 
 Batch = Mapping[str, torch.Tensor]
 WIDTH = 4
@@ -35,6 +38,61 @@ class Applies(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.function(x, self.weight)
+
+
+class Remembers(nn.Module):
+    """Keeps a moving average of the records in a frozen parameter, as a codebook does."""
+
+    def __init__(self, *, by_data: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH)
+        self.code = nn.Parameter(torch.ones(WIDTH), requires_grad=False)
+        self.by_data = by_data
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            code = self.code.data if self.by_data else self.code
+            code.mul_(0.5).add_(x.mean((0, 1)), alpha=0.5)
+        return self.layer(x)
+
+
+def test_records_written_into_a_frozen_parameter_are_refused() -> None:
+    with pytest.raises(BrokenGuaranteeError, match="code"):
+        dpft.per_record_gradients(Remembers(by_data=False), mean, records())
+
+
+def test_records_written_past_autograd_are_refused_by_the_preflight() -> None:
+    rows = [{"x": torch.randn(5, WIDTH).tolist()} for _ in range(3)]
+    synthetic = SyntheticRecords(rows, lambda chosen: {"x": torch.tensor([r["x"] for r in chosen])})
+    privacy = dpft.Privacy(noise_multiplier=1.0, delta=1e-5, steps=1)
+    with pytest.raises(BrokenGuaranteeError, match="frozen parameters that changed"):
+        run_preflight(Engine(Remembers(by_data=True), mean), synthetic, privacy)
+
+
+def test_complex_tensors_are_refused() -> None:
+    model = Applies(
+        lambda x, w: (torch.view_as_complex(x.reshape(*x.shape[:2], 2, 2)) * w[0]).abs()
+    )
+    with pytest.raises(UnsupportedError, match="complex"):
+        dpft.per_record_gradients(model, mean, records())
+
+
+def test_a_backward_pass_inside_the_loss_is_refused() -> None:
+    def adversarial(model: nn.Module, batch: Batch) -> torch.Tensor:
+        x = batch["x"].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(mean(model, {"x": x}).sum(), x)
+        return mean(model, {"x": (x + slope.sign()).detach()})
+
+    with pytest.raises(BrokenGuaranteeError, match="inside the loss"):
+        dpft.per_record_gradients(nn.Linear(WIDTH, WIDTH), adversarial, records())
+
+
+def test_nothing_is_captured_once_the_pass_is_over() -> None:
+    state = StepState(3, {}, SiteTable({}))
+    state.capturing = True
+    state.finish()
+    with pytest.raises(BrokenGuaranteeError, match="one backward pass"):
+        state.capture(Target(0, is_leaf=True), torch.zeros(3, 2))
 
 
 class Double(torch.autograd.Function):

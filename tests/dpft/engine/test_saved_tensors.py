@@ -80,8 +80,8 @@ def test_a_pass_keeps_little_more_than_the_plain_one(
     texts: Callable[..., dict[str, torch.Tensor]],
     losses: PerRecordLoss,
 ) -> None:
-    # An expansion keeps its un-expanded source, which the plain one does not need: a prompt, and
-    # T5's table of relative positions. Nothing grows with the number of records.
+    # What is kept beyond the plain pass has the size of a parameter, such as T5's table of relative
+    # positions. Nothing grows with the number of records.
     model = prepare(method, architecture, torch.float32)
     plain, ours = watch(model, texts(), losses)
     assert ours.tensor_bytes <= 1.02 * plain.tensor_bytes
