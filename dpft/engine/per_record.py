@@ -33,7 +33,8 @@ def per_record_gradients(
 
     Privacy:
         NONE: the result is raw and must not be released. It is the one function of the library
-        that returns such a quantity. Leaves the model detached.
+        that returns such a quantity. Leaves the model detached. There is no preflight: a model
+        that permutes its batch, or flattens it time-major, is not found out here.
 
     References:
         Compared with a loop over single records in `tests/dpft/engine/test_exactness.py`.
