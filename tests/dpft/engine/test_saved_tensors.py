@@ -19,16 +19,18 @@ class Watched:
     def __init__(self, losses: PerRecordLoss) -> None:
         self._losses = losses
         self.kept: Kept = []
+        self._alive: list[torch.Tensor] = []  # a freed address could be counted for another tensor
 
     def __call__(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        self.kept = []
+        self.kept, self._alive = [], []
         with saved_tensors_hooks(self._pack, lambda tensor: tensor):
             return self._losses(model, batch)
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         self.kept.append((storage.data_ptr(), storage.nbytes(), tensor.nbytes))
-        return tensor.detach()
+        self._alive.append(tensor.detach())
+        return self._alive[-1]
 
     @property
     def tensor_bytes(self) -> int:
@@ -44,7 +46,7 @@ class Watched:
 def watch(model: nn.Module, batch: Batch, losses: PerRecordLoss) -> tuple[Watched, Watched]:
     """Return what a plain pass keeps, and what the engine's keeps."""
     plain, ours = Watched(losses), Watched(losses)
-    total = plain(model, batch).sum()  # alive until it is counted: addresses are not used again
+    total = plain(model, batch).sum()
     plain_sizes = list(plain.kept)
     total.backward()
     model.zero_grad(set_to_none=True)
