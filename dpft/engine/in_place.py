@@ -61,6 +61,8 @@ def rewrite_in_place(
         raise _refused(f"{name}(out=...)", "writes a parameter into a given tensor")
     if not writes_in_place(name) or name in _HARMLESS:
         return None
+    if isinstance(args[0], Expression) and _is_probing(args[0]):
+        return lambda _: func(*args, **kwargs)  # a later pass may find that it carries records
     if is_tracked(args[0]):
         raise _refused(name, "changes a trainable parameter inside the forward pass")
     if name == "__setitem__":
@@ -109,9 +111,13 @@ def _write(target: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 
 
 def _no_expression(value: torch.Tensor) -> torch.Tensor:
-    if isinstance(value, Expression) and value.dpft_interception.recorder is None:  # type: ignore[attr-defined]  # ours
+    if isinstance(value, Expression) and not _is_probing(value):
         raise _refused("an in-place write", "puts a parameter into a constant")
     return value
+
+
+def _is_probing(expression: Expression) -> bool:
+    return expression.dpft_interception.recorder is not None  # type: ignore[attr-defined]  # ours
 
 
 def _refused(what: str, why: str) -> UnsupportedError:

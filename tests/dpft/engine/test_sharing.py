@@ -168,6 +168,20 @@ class RepeatedAmongHeads(nn.Module):
         return (heads * self.table.repeat(len(x), 1, 1)).view(len(x), 2, *x.shape[1:])
 
 
+class PromptWrittenTo(nn.Module):
+    """A soft prompt, copied to every record and partly overwritten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompt = nn.Parameter(torch.randn(3, WIDTH))
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        copies = self.prompt.tanh().expand(len(batch["x"]), -1, -1).clone()
+        copies[:, 0] = batch["x"][:, 0]
+        copies *= 2
+        return torch.cat([copies, batch["x"]], dim=1).cumsum(1)
+
+
 class ResultsWrittenTo(nn.Module):
     """In-place arithmetic on what operations return, records on the second axis, as Longformer."""
 
@@ -188,6 +202,7 @@ class ResultsWrittenTo(nn.Module):
 MODELS = (
     UsedTwice,
     RepeatedAmongHeads,
+    PromptWrittenTo,
     ResultsWrittenTo,
     TiedEmbedding,
     Views,
