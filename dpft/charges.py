@@ -162,7 +162,11 @@ class ChargesFile:
 
     def fail(self, step: int) -> None:
         """Note durably that the step charged last ended in an exception."""
-        self._append([_FAILED, step + 1])
+        try:
+            self._append([_FAILED, step + 1])
+        except OSError:  # a full disk; a folder without its charges cannot be resumed either
+            self._path.rename(self._path.with_name(f"{self._path.name}.failed"))
+            raise
 
     def close(self) -> None:
         """Let the file go, so that another process may hold it."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from dpft.engine.precision import full_precision
-from dpft.engine.record_gradients import RecordGradients
+from dpft.engine.record_gradients import RecordGradients, zero_sums
 from dpft.privacy import AUTO_S_GAMMA, ClippingStyle
 
 __all__ = ["ClippedSum", "clip_factors"]
@@ -71,10 +71,7 @@ class ClippedSum:
         """Start at zero, in float32 or better."""
         self._style = style
         self._clip_norm = clip_norm
-        self.raw_sums = {
-            name: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
-            for name, p in parameters.items()
-        }
+        self.raw_sums = zero_sums(parameters)
 
     @torch.no_grad()
     def add(self, gradients: RecordGradients) -> None:

@@ -16,8 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss
+from dpft.engine.precision import full_precision
 from dpft.engine.probe import untouched
-from dpft.engine.record_gradients import RecordGradients
+from dpft.engine.record_gradients import RecordGradients, zero_sums
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.privacy import Privacy
 from dpft.records import Collate, Row, length_of
@@ -236,16 +237,17 @@ def _same_dropout() -> Iterator[None]:
 
 
 def _weighted_sum_error(engine: Engine, batch: Mapping[str, torch.Tensor]) -> float:
+    """Compare with autograd what clipping will add up, in the form that it will use."""
     size = len(next(iter(batch.values())))
-    weights_B = torch.randn(size, generator=torch.Generator().manual_seed(_SEED))
+    weights_B = 0.5 + torch.rand(size, generator=torch.Generator().manual_seed(_SEED))
     with _same_dropout():
-        raw = engine.raw_gradients(batch)
+        gradients = engine.gradients(batch)
     with _same_dropout():
         reference = _reference(engine, batch, weights_B)
-    summed = {
-        name: torch.tensordot(weights_B.to(grads), grads, dims=1) for name, grads in raw.items()
-    }
-    return _error([summed], [reference])
+    sums = zero_sums(engine.parameters)
+    with torch.no_grad(), full_precision(sums.values()):
+        gradients.add_weighted(weights_B, sums)
+    return _error([sums], [reference])
 
 
 def _reference(
@@ -308,10 +310,18 @@ def _largest_ratio(one: torch.Tensor | None, other: torch.Tensor | None) -> floa
 def _sums(model: torch.nn.Module) -> dict[str, float]:
     """Return a sum of every frozen parameter: writes past autograd's count of them show there."""
     return {
-        name: float(parameter.detach().nan_to_num().sum(dtype=torch.float64))
+        name: _sum(parameter.detach())
         for name, parameter in model.named_parameters()
-        if not parameter.requires_grad and parameter.is_floating_point()
+        if not parameter.requires_grad
     }
+
+
+def _sum(values: torch.Tensor) -> float:
+    if values.is_complex():
+        values = torch.view_as_real(values)
+    if values.itemsize == 1:  # also of eight-bit floats, which torch cannot add up
+        values = values.view(torch.uint8)
+    return float(values.nan_to_num().sum(dtype=torch.float64))
 
 
 def _tolerance(engine: Engine) -> float:

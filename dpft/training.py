@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dpft.accounting import DEFAULT_GRID, Certificate, Grid, RunRecord
+from dpft.accounting import DEFAULT_GRID, Certificate, Grid
+from dpft.artefacts import run_record, save_artefacts
 from dpft.charges import ChargesFile, RunHistory
 from dpft.continuity import Continuity, Iterate
 from dpft.engine.attachment import PerRecordLoss
@@ -28,8 +28,8 @@ from dpft.privacy import Privacy, PrivacyPlan
 from dpft.private_step import PrivateStep, StepSettings
 from dpft.randomness import SecretRandomness
 from dpft.records import EncodingSettings, Row, collate, encode
-from dpft.report import ReportFacts, write_report
-from dpft.run_folder import RunFolder, make_durable, write_whole
+from dpft.report import ReportFacts
+from dpft.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -197,14 +197,15 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
         result = FitResult(
             model=trained.eval(),
             plan=step.plan,
-            certificate=Certificate(runs=(_run_record(step, trained, loop.run_id),)),
+            certificate=Certificate(runs=(run_record(step, trained, loop.run_id),)),
             preflight=step.preflight,
             examples_per_second=rate,
             history=loop.history,
             folder=folder,
         )
         if folder is not None:
-            _save(result, folder, pinned=step.randomness_is_pinned)
+            facts = _facts(result, pinned=step.randomness_is_pinned)
+            save_artefacts(result.model, result.certificate, folder, facts)
     return result
 
 
@@ -288,9 +289,8 @@ class _Loop:
         folder = self._folder
         if folder is not None and self._config_yaml is not None and not folder.config.exists():
             folder.write_config(self._config_yaml)
-        self._mark(
-            self._name
-        )  # before an iterate is restored or made: one that crashes has released it too
+        # before an iterate is restored or made: one that crashes has released it too
+        self._mark(self._name)
         if self._continuity is not None:
             self._continuity.begin()
             self._mark(self.run_id)  # by the name it was charged under
@@ -414,33 +414,8 @@ def _with_adapter(model: nn.Module, adapter: "PeftConfig | str | None", seed: in
     return built
 
 
-def _run_record(step: PrivateStep, model: nn.Module, run_id: str) -> RunRecord:
-    plan = step.plan
-    base = getattr(getattr(model, "config", None), "_name_or_path", "") or "unnamed base model"
-    return RunRecord(
-        run_id=run_id,
-        dataset_id=plan.privacy.dataset_id,
-        mechanism=step.mechanism,
-        adjacency=plan.length.adjacency,
-        num_records=plan.length.num_records,
-        expected_batch_size=plan.length.expected_batch_size,
-        clipping=plan.privacy.clipping.value,
-        clip_norm=plan.privacy.clip_norm,
-        delta=plan.privacy.delta,
-        private=step.is_private,
-        generator=step.generator,
-        sampler=step.sampler,
-        accountant=plan.privacy.accountant.value,
-        inputs=(Path(base).name,),
-    )
-
-
-def _save(result: FitResult, folder: RunFolder, *, pinned: bool) -> None:
-    """Write what may be published: weights after noise, the certificate, the report."""
-    _save_adapter(result.model, folder.adapter)
-    write_whole(folder.certificate, result.certificate.to_json() + "\n")
-    folder.write_environment()
-    facts = ReportFacts(
+def _facts(result: FitResult, *, pinned: bool) -> ReportFacts:
+    return ReportFacts(
         plan=result.plan,
         run=result.certificate.runs[0],
         epsilon=result.epsilon,
@@ -448,20 +423,3 @@ def _save(result: FitResult, folder: RunFolder, *, pinned: bool) -> None:
         history=result.history,
         pinned_randomness=pinned,
     )
-    write_report(folder.path, facts)
-
-
-def _save_adapter(model: nn.Module, adapter: Path) -> None:
-    """Write the adapter whole or not at all."""
-    draft = adapter.with_name(f".{adapter.name}.draft")
-    for stale in (draft, adapter):  # of a process that was interrupted while it wrote
-        if stale.exists():
-            shutil.rmtree(stale)
-    save: Callable[..., None] = model.save_pretrained  # type: ignore[assignment]  # peft's
-    # peft would otherwise look the base model's vocabulary up on the Hub
-    adapter_only = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
-    save(draft, safe_serialization=True, **adapter_only)
-    for path in (*draft.rglob("*"), draft):
-        make_durable(path)
-    draft.rename(adapter)
-    make_durable(adapter.parent)

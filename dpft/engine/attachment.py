@@ -82,11 +82,10 @@ class Engine:
                 with full_precision(self.parameters.values()):
                     state.capturing = True
                     torch.autograd.backward(losses.sum())
-            with full_precision(self.parameters.values()), torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
-                self._refuse_bypass("after")
-                gradients = state.finish()
+                    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - torch offers no other
+                        self._refuse_bypass("after")
+                        gradients = state.finish()
         self.precisions |= state.precisions
-        self._refuse_bypass("after")
         self._refuse_changed(buffers)
         self._refuse_written(versions)
         return gradients

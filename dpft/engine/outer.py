@@ -148,7 +148,8 @@ class Outer:
         left, right = _only_kept(wide.left, factors_B), _only_kept(wide.right, factors_B)
         if isinstance(right, OneHot):
             left, right, raw_sum_PD = right, left, raw_sum_PD.T
-        weighted = _values(right) * factors_B.to(_values(right).dtype).view(-1, 1, 1)
+        values = _values(right)
+        weighted = values * factors_B.to(values.dtype).view(-1, 1, 1)
         rows = weighted.flatten(0, 1).to(raw_sum_PD.dtype)
         if isinstance(left, OneHot):
             raw_sum_PD.index_add_(0, left.index.flatten(), rows)

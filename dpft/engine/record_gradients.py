@@ -11,7 +11,7 @@ import torch
 from dpft.engine.forms import ghost_is_cheaper
 from dpft.engine.outer import Outer, raw_squared_norms
 
-__all__ = ["LeafGradients", "RecordGradients"]
+__all__ = ["LeafGradients", "RecordGradients", "zero_sums"]
 
 
 @dataclasses.dataclass
@@ -119,6 +119,14 @@ class RecordGradients:
     def ghosts(self) -> frozenset[str]:
         """Names of the parameters whose gradients are not formed in full."""
         return frozenset(name for name, leaf in self._leaves.items() if leaf.full is None)
+
+
+def zero_sums(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return zeros for every parameter, in float32 or better, to add weighted gradients to."""
+    return {
+        name: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
+        for name, p in parameters.items()
+    }
 
 
 def _in_full(leaf: LeafGradients) -> torch.Tensor:

@@ -20,6 +20,7 @@ import dpft
 from dpft.charges import ChargesFile, RunHistory, has_failed, hold
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.private_step import PrivateStep, StepSettings
+from dpft.run_folder import RunFolder
 from dpft.sampling import LogicalBatch, PoissonSampler
 
 STEPS = 9
@@ -260,6 +261,19 @@ def test_a_failed_step_ends_the_run_for_good(tmp_path: Path) -> None:
         opened(tmp_path / "charges")
 
 
+def test_a_failure_that_cannot_be_noted_ends_the_run_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path / "charges.jsonl")
+    charges = opened(tmp_path / "charges.jsonl")
+    monkeypatch.setattr(charges, "_write", raising(BlockingIOError))
+    with pytest.raises(BlockingIOError):
+        charges.fail(2)
+    charges.close()
+    with pytest.raises(ConfigurationError, match="absent or empty"):
+        RunFolder.reopen(tmp_path)
+
+
 @pytest.mark.parametrize("step", [0, 2, 4])
 def test_only_the_following_step_can_be_charged(tmp_path: Path, step: int) -> None:
     written(tmp_path / "charges")
@@ -407,8 +421,8 @@ def test_a_record_that_cannot_be_drawn_fails_the_step(tmp_path: Path) -> None:
     assert has_failed(tmp_path / "charges")
 
 
-def raising(error: type[BaseException]) -> Callable[[], None]:
-    def fail() -> None:
+def raising(error: type[BaseException]) -> Callable[..., None]:
+    def fail(*_: object) -> None:
         raise error
 
     return fail

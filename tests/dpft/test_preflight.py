@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import dpft
 from dpft.engine.attachment import Engine
-from dpft.engine.outer import raw_squared_norms
+from dpft.engine.outer import Outer, raw_squared_norms
 from dpft.errors import BrokenGuaranteeError, ConfigurationError, UnsupportedError
 from dpft.losses import Classification
 from dpft.preflight import Check, PreflightReport, SyntheticRecords, run_preflight
@@ -73,6 +73,20 @@ def test_a_norm_that_is_understated_is_an_error(monkeypatch: pytest.MonkeyPatch)
         lambda sites: 0.9 * raw_squared_norms(sites),
     )
     with pytest.raises(BrokenGuaranteeError, match="norm by the form used"):
+        fly(bert())
+
+
+def test_a_clipped_sum_that_ghosts_add_up_wrongly_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("captures", "record_gradients"):
+        monkeypatch.setattr(f"dpft.engine.{module}.ghost_is_cheaper", lambda *_: True)
+
+    def shifted(outer: Outer, factors_B: torch.Tensor, raw_sum_PD: torch.Tensor) -> None:
+        raw_sum_PD += torch.einsum("b,bpd->pd", factors_B.roll(1), outer.instantiated())
+
+    monkeypatch.setattr(Outer, "add_weighted", shifted)
+    with pytest.raises(BrokenGuaranteeError, match="weighted sum"):
         fly(bert())
 
 

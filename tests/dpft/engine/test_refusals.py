@@ -43,16 +43,16 @@ class Applies(nn.Module):
 class Remembers(nn.Module):
     """Keeps a moving average of the records in a frozen parameter, as a codebook does."""
 
-    def __init__(self, *, by_data: bool) -> None:
+    def __init__(self, *, by_data: bool, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.layer = nn.Linear(WIDTH, WIDTH)
-        self.code = nn.Parameter(torch.ones(WIDTH), requires_grad=False)
+        self.code = nn.Parameter(torch.ones(WIDTH, dtype=dtype), requires_grad=False)
         self.by_data = by_data
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             code = self.code.data if self.by_data else self.code
-            code.mul_(0.5).add_(x.mean((0, 1)), alpha=0.5)
+            code.copy_((0.5 * code + 50 * x.mean((0, 1)).abs()).to(code.dtype))
         return self.layer(x)
 
 
@@ -61,12 +61,13 @@ def test_records_written_into_a_frozen_parameter_are_refused() -> None:
         dpft.per_record_gradients(Remembers(by_data=False), mean, records())
 
 
-def test_records_written_past_autograd_are_refused_by_the_preflight() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_records_written_past_autograd_are_refused_by_the_preflight(dtype: torch.dtype) -> None:
     rows = [{"x": torch.randn(5, WIDTH).tolist()} for _ in range(3)]
     synthetic = SyntheticRecords(rows, lambda chosen: {"x": torch.tensor([r["x"] for r in chosen])})
     privacy = dpft.Privacy(noise_multiplier=1.0, delta=1e-5, steps=1)
     with pytest.raises(BrokenGuaranteeError, match="frozen parameters that changed"):
-        run_preflight(Engine(Remembers(by_data=True), mean), synthetic, privacy)
+        run_preflight(Engine(Remembers(by_data=True, dtype=dtype), mean), synthetic, privacy)
 
 
 def test_complex_tensors_are_refused() -> None:
