@@ -341,7 +341,7 @@ def test_what_was_not_written_at_the_end_is_written_by_resuming(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"dpft.training.{cut_at}", cut)
+        patch.setattr(f"dpft.artefacts.{cut_at}", cut)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "run")
     result = fit(tmp_path / "run")
