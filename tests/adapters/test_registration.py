@@ -1,0 +1,65 @@
+import subprocess
+import sys
+
+import pytest
+from peft import LoraConfig, LoraModel, PeftType
+from peft import mapping as tables
+
+from dpft.adapters.registration import MethodType, register_method
+from dpft.errors import ConfigurationError
+
+NAME = MethodType("DPFT_TRIAL")
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    for table in ("CONFIG", "TUNER", "PREFIX"):
+        name = f"PEFT_TYPE_TO_{table}_MAPPING"
+        monkeypatch.setattr(tables, name, dict(getattr(tables, name)))
+
+
+def test_a_method_is_found_under_its_name_and_registered_twice_without_harm() -> None:
+    for _ in range(2):
+        register_method(NAME, LoraConfig, LoraModel)
+    assert tables.PEFT_TYPE_TO_CONFIG_MAPPING["DPFT_TRIAL"] is LoraConfig
+    assert tables.PEFT_TYPE_TO_TUNER_MAPPING["DPFT_TRIAL"] is LoraModel
+    assert tables.PEFT_TYPE_TO_PREFIX_MAPPING["DPFT_TRIAL"] == "dpft_trial_"
+
+
+@pytest.mark.parametrize("name", ["LORA", "TRIAL"])
+def test_names_that_peft_has_or_may_add_are_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"peft_type={name}"):
+        register_method(MethodType(name), LoraConfig, LoraModel)
+
+
+def test_a_name_that_another_package_took_is_refused() -> None:
+    tables.PEFT_TYPE_TO_CONFIG_MAPPING[NAME] = object
+    with pytest.raises(ConfigurationError, match="another configuration"):
+        register_method(NAME, LoraConfig, LoraModel)
+    assert NAME not in tables.PEFT_TYPE_TO_TUNER_MAPPING
+
+
+def test_a_name_that_peft_took_in_the_meantime_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PeftType._member_map_, "DPFT_TRIAL", PeftType.LORA)
+    with pytest.raises(ConfigurationError, match="DPFT_TRIAL"):
+        register_method(NAME, LoraConfig, LoraModel)
+
+
+def test_the_name_answers_like_a_member_of_peft() -> None:
+    assert (NAME.value, NAME.name, NAME) == ("DPFT_TRIAL", "DPFT_TRIAL", "DPFT_TRIAL")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_waits_for_peft_runs_once_in_either_order_of_import(*, first: bool) -> None:
+    code = [
+        "import sys",
+        *["import peft"] * first,
+        "from dpft.adapters.registration import when_peft_is_imported",
+        "calls = []",
+        "when_peft_is_imported(lambda: calls.append('peft' in sys.modules))",
+        f"assert calls == {[True] * first}, calls",
+        "import peft, importlib",
+        "assert calls == [True], calls",
+        "assert type(peft.__spec__.loader).__name__ == 'SourceFileLoader'",
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(code)], check=True)
