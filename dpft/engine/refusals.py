@@ -15,13 +15,14 @@ from dpft.errors import UnsupportedError
 __all__ = ["refuse_unsupported", "refuse_unsupported_optimizer"]
 
 _COMPILED = "compiled code cannot be intercepted"
+_ATTACHED = "another engine is already attached"
 _REASONS = {
     "wrapped": {
+        "AbstractGradSampleModule": _ATTACHED,
         "DataParallel": "it would split records between replicas unseen",
         "DeepSpeedEngine": "it would reduce un-clipped gradients",
         "DistributedDataParallel": "it would reduce un-clipped gradients",
         "FullyShardedDataParallel": "its parameters are sharded",
-        "GradSampleModule": "another engine is already attached",
         "OptimizedModule": _COMPILED,
         "ScriptModule": _COMPILED,
     },
@@ -103,6 +104,8 @@ def _refuse_wrapper(where: str, module: nn.Module) -> None:
     reason = _reason("wrapped", type(module).__mro__)
     if getattr(module, "_compiled_call_impl", None) is not None:  # set by module.compile()
         reason = _COMPILED
+    if getattr(module, "autograd_grad_sample_hooks", None):  # where opacus keeps its own
+        reason = _ATTACHED
     if reason is not None:
         raise UnsupportedError(
             f"Expected an unwrapped model, got {where}: {reason}. Pass the plain model."

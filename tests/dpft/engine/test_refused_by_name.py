@@ -48,7 +48,7 @@ def beside(module: nn.Module) -> nn.Module:
         "DeepSpeedEngine",
         "DistributedDataParallel",
         "FullyShardedDataParallel",
-        "GradSampleModule",
+        "AbstractGradSampleModule",
         "OptimizedModule",
         "ScriptModule",
     ],

@@ -1,4 +1,4 @@
-"""What the engine's tests share: small real models with adapters, and a loop over records."""
+"""What tests of gradients share: small real models with adapters, and a loop over records."""
 
 import functools
 import warnings
