@@ -119,7 +119,7 @@ class _ThenDo(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader  # nobody else should meet this one
+        self._loader.exec_module(module)
         self._do()

@@ -13,15 +13,34 @@ from dpft.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
+    from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel
 
-__all__ = ["AdapterMethod", "AdapterName", "build", "config", "register"]
+__all__ = [
+    "AdapterMethod",
+    "AdapterName",
+    "add",
+    "build",
+    "config",
+    "is_in_peft",
+    "refuse_unfit",
+    "register",
+    "register_with_peft",
+]
 
 
 class AdapterName(str, Enum):
     """The adapter methods of the library."""
 
+    ATTEMPT = "attempt"
+    BITFIT = "bitfit"
+    BOTTLENECK = "bottleneck"
+    COMPACTER = "compacter"
+    FFA_LORA = "ffa_lora"
+    IA3 = "ia3"
     LORA = "lora"
+    PREFIX = "prefix"
+    PROMPT = "prompt"
 
 
 class AdapterMethod(Protocol):
@@ -33,7 +52,8 @@ class AdapterMethod(Protocol):
 
 
 # Name of the method -> module that registers it when imported.
-_MODULES: dict[str, str] = {AdapterName.LORA.value: "dpft.adapters.lora"}
+_MODULES: dict[str, str] = {name.value: f"dpft.adapters.{name.value}" for name in AdapterName}
+_OURS = (AdapterName.ATTEMPT, AdapterName.BOTTLENECK, AdapterName.COMPACTER)  # not in peft
 _METHODS: dict[str, AdapterMethod] = {}
 
 
@@ -92,30 +112,96 @@ def config(
     return _method(name)(model_type, task_type, **options)
 
 
-def build(name: AdapterName | str, model: "PreTrainedModel", **options: Any) -> "PeftModel":
-    """Add an adapter to a model, with its head made trainable and saved.
+def add(model: "PreTrainedModel", adapter: "PeftConfig") -> "PeftModel":
+    """Add a configured adapter to a model.
 
     Args:
-        name: Method, a member of `AdapterName` or its value.
         model: A model of transformers; it is changed in place.
-        **options: Options of the method under peft's own names.
+        adapter: peft's configuration.
 
     Returns:
         The model with the adapter.
 
     Raises:
-        ConfigurationError: As for `config`.
+        ConfigurationError: If the adapter finds nothing to adapt in the model.
 
     Privacy:
         Nothing, no data touched.
     """
     from peft import PeftModel, get_peft_model
+    from peft.utils.error import NoMatchingPeftModuleError
 
+    try:
+        made = get_peft_model(model, adapter)
+    except NoMatchingPeftModuleError as error:
+        raise ConfigurationError(_without_target(adapter)) from error
+    assert isinstance(made, PeftModel)
+    if not any(
+        parameter.requires_grad and "modules_to_save" not in name
+        for name, parameter in made.named_parameters()
+    ):
+        raise ConfigurationError(_without_target(adapter))
+    return made
+
+
+def build(name: AdapterName | str, model: "PreTrainedModel", **options: Any) -> "PeftModel":
+    """Add an adapter to a model, with its head made trainable and saved.
+
+    Args:
+        name: Method, a member of `AdapterName` or its value.
+        model: A model of transformers; it is changed in place. peft's task type is inferred from
+            its class.
+        **options: Options of the method under peft's own names; none is needed.
+
+    Returns:
+        The model with the adapter.
+
+    Raises:
+        ConfigurationError: As for `config` and `add`.
+
+    Privacy:
+        Nothing, no data touched.
+    """
     from dpft.adapters.targets import task_type_of
 
-    made = get_peft_model(model, config(name, model.config, task_type_of(model), **options))
-    assert isinstance(made, PeftModel)
-    return made
+    return add(model, config(name, model.config, task_type_of(model), **options))
+
+
+def is_in_peft(name: AdapterName | str) -> bool:
+    """Return whether peft loads what the method saves without this library.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    return AdapterName(name) not in _OURS
+
+
+def refuse_unfit(model: "nn.Module") -> None:
+    """Raise if an adapter that a model already has must not be trained as it stands.
+
+    Args:
+        model: Any model.
+
+    Raises:
+        ConfigurationError: Naming the adapter and the remedy.
+
+    Privacy:
+        Nothing, no data touched. Merged and disabled adapters are refused by the engine.
+    """
+    if hasattr(model, "peft_config"):
+        from dpft.adapters.ffa_lora import refuse_thawed
+
+        refuse_thawed(model)
+
+
+def register_with_peft() -> None:
+    """Make peft know the methods that it does not have, by importing them.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    for name in _OURS:
+        import_module(_MODULES[name.value])
 
 
 def _method(name: AdapterName | str) -> AdapterMethod:
@@ -132,3 +218,12 @@ def _unknown(key: str) -> str:
     nearest = difflib.get_close_matches(key, known, n=1)
     hint = f"Did you mean {nearest[0]}?" if nearest else f"Choose one of {', '.join(known)}."
     return f"Expected adapter={key} to be registered. Unknown methods are never guessed. {hint}"
+
+
+def _without_target(adapter: "PeftConfig") -> str:
+    targets = getattr(adapter, "target_modules", None)
+    return (
+        f"Expected target_modules={targets} to find layers to train in the model. Nothing but the "
+        "head would be trained. Give adapter.target_modules=[NAME,...], the ends of the names of "
+        "layers, as model.named_modules() shows them."
+    )

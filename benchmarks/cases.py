@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 import transformers
-from peft import IA3Config, PeftConfig, PromptTuningConfig, get_peft_model
+from peft import PeftConfig, get_peft_model
 from torch import nn
 
 from dpft import adapters
+from dpft.adapters import AdapterName
 from dpft.losses import CausalLanguageModelling, Classification
 
 __all__ = ["CASES", "Case", "Family", "Method", "Problem", "adapted", "assets", "base_model"]
@@ -35,11 +36,11 @@ _GPT2: dict[str, Any] = {"vocab_size": 8000, "n_layer": 6, "n_embd": 384, "n_hea
 _BERT_QUICK = _BERT | {
     "vocab_size": 100,
     "num_hidden_layers": 1,
-    "hidden_size": 32,
+    "hidden_size": 64,
     "num_attention_heads": 2,
     "intermediate_size": 64,
 }
-_GPT2_QUICK: dict[str, Any] = {"vocab_size": 100, "n_layer": 1, "n_embd": 32, "n_head": 2}
+_GPT2_QUICK: dict[str, Any] = {"vocab_size": 100, "n_layer": 1, "n_embd": 64, "n_head": 2}
 _BERT_FIXED: dict[str, Any] = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
@@ -63,10 +64,30 @@ class Family(str, Enum):
 class Method(str, Enum):
     """What is trained; a classification head always is."""
 
-    LORA = "LoRA"
-    IA3 = "IA3"
-    PROMPT = "prompt"
+    ATTEMPT = "ATTEMPT"
+    BITFIT = "BitFit"
+    BOTTLENECK = "bottleneck"
+    COMPACTER = "Compacter"
+    FFA_LORA = "FFA-LoRA"
     FULL = "full"
+    IA3 = "IA3"
+    LORA = "LoRA"
+    PREFIX = "prefix"
+    PROMPT = "prompt"
+
+
+_TOKENS = {"num_virtual_tokens": _VIRTUAL_TOKENS}
+_NAMED: dict[Method, tuple[AdapterName, dict[str, Any]]] = {
+    Method.ATTEMPT: (AdapterName.ATTEMPT, {**_TOKENS, "temperature": 1.0}),
+    Method.BITFIT: (AdapterName.BITFIT, {}),
+    Method.BOTTLENECK: (AdapterName.BOTTLENECK, {}),
+    Method.COMPACTER: (AdapterName.COMPACTER, {"reduction_factor": 16}),
+    Method.FFA_LORA: (AdapterName.FFA_LORA, {"r": 8}),
+    Method.IA3: (AdapterName.IA3, {}),
+    Method.LORA: (AdapterName.LORA, {"r": 8}),
+    Method.PREFIX: (AdapterName.PREFIX, _TOKENS),
+    Method.PROMPT: (AdapterName.PROMPT, _TOKENS),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +111,11 @@ class Problem:
     def batch_size(self) -> int:
         """Number of records B."""
         return len(self.batch["labels"])
+
+    @property
+    def trainable(self) -> int:
+        """Number of trainable entries."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def first(self, records: int) -> "Problem":
         """Return the problem of some of its records, the model copied."""
@@ -230,12 +256,8 @@ def adapted(model: Any, method: Method) -> nn.Module:
 
 def _adapter(model: Any, method: Method) -> PeftConfig:
     task_type = "CAUSAL_LM" if model.config.model_type == "gpt2" else "SEQ_CLS"
-    if method is Method.LORA:
-        return adapters.config(adapters.AdapterName.LORA, model.config, task_type, r=8)
-    if method is Method.IA3:
-        transposed = model.config.model_type == "gpt2"
-        return IA3Config(task_type=task_type, fan_in_fan_out=transposed)
-    return PromptTuningConfig(task_type=task_type, num_virtual_tokens=_VIRTUAL_TOKENS)
+    name, options = _NAMED[method]
+    return adapters.config(name, model.config, task_type, **options)
 
 
 def _sizes(family: Family, *, quick: bool) -> dict[str, Any]:

@@ -25,10 +25,30 @@ from benchmarks.measuring import Action, Clock, Interval, Plan, interleaved, med
 from benchmarks.memory import in_own_process, peak_over_rest
 from benchmarks.reporting import machine, machine_line, markdown, markdown_row, save
 
-__all__ = ["Row", "main"]
+__all__ = ["STEP", "Contest", "Row", "main"]
 
 _REASON = 90  # characters of the reason why an engine failed
-_HEADER = ["case", "engine", "cpu time / plain", "wall time / plain", "step memory / plain"]
+_RATIOS = ["cpu time / plain", "wall time / plain", "step memory / plain"]
+_HEADER = ["case", "trainable", "engine", *_RATIOS]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """Who is measured, and at what.
+
+    Args:
+        module: Module that is run for it, as in `python -m MODULE`.
+        cases: Cases of the table.
+        engines: Names of the engines, the plain step among them.
+    """
+
+    module: str
+    cases: tuple[Case, ...]
+    engines: tuple[str, ...]
+
+
+STEP = Contest("benchmarks.step", CASES, tuple(ENGINES))
+"""All engines at the shapes of the table of steps."""
 
 
 @dataclasses.dataclass
@@ -38,6 +58,7 @@ class Row:
     Args:
         case: Name of the case.
         engine: Name of the engine.
+        trainable: Number of trainable entries, the head included.
         cpu: Ratio of processor time to the plain step; None if the engine failed.
         wall: Ratio of wall time.
         memory: Ratio of peak memory over rest; None if it failed or was not measured.
@@ -49,6 +70,7 @@ class Row:
 
     case: str
     engine: str
+    trainable: int
     cpu: Interval | None = None
     wall: Interval | None = None
     memory: float | None = None
@@ -58,14 +80,15 @@ class Row:
         """Return the cells of the table."""
         memory = "" if self.memory is None else f"{self.memory:.3f}"
         times = [self.failure, ""] if self.failure else [str(self.cpu), str(self.wall)]
-        return [self.case, self.engine, *map(str, times), memory]
+        return [self.case, f"{self.trainable:,}", self.engine, *map(str, times), memory]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, contest: Contest = STEP) -> None:
     """Measure the chosen cases and print the table.
 
     Args:
         arguments: Command line; unset: that of the process.
+        contest: Who is measured, and at what.
 
     Privacy:
         Nothing, no data touched.
@@ -73,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _arguments(arguments)
     warnings.simplefilter("ignore")  # the peers', about themselves
     torch.set_num_threads(options.threads)
-    cases = [case for case in CASES if options.only.lower() in case.name.lower()]
+    cases = [case for case in contest.cases if options.only.lower() in case.name.lower()]
     if options.peak_of:
         print(json.dumps({"peak": _peak(_sized(cases[0], options), options)}))
         return
@@ -81,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     print(markdown(_HEADER, []), flush=True)
     for case in cases:  # long runs show and keep what they have
-        found = _measured(_sized(case, options), options)
+        found = _measured(_sized(case, options), options, contest)
         print("\n".join(markdown_row(row.cells()) for row in found), flush=True)
         rows += found
         save(options.out, facts | {"rows": [dataclasses.asdict(row) for row in rows]})
@@ -106,10 +129,11 @@ def _sized(case: Case, options: argparse.Namespace) -> Case:
     return case.shrunk() if options.quick else case
 
 
-def _measured(case: Case, options: argparse.Namespace) -> list[Row]:
+def _measured(case: Case, options: argparse.Namespace, contest: Contest) -> list[Row]:
     """Return a row for every engine at one case."""
-    rows = {engine: Row(case.name, engine) for engine in ENGINES}
-    actions = _able(case.problem(options.device), rows)
+    problem = case.problem(options.device)
+    rows = {engine: Row(case.name, engine, problem.trainable) for engine in contest.engines}
+    actions = _able(problem, rows)
     plan = Plan(options.rounds, options.warm_up, device=options.device)
     samples = interleaved(actions, plan)
     for engine in actions:
@@ -119,14 +143,15 @@ def _measured(case: Case, options: argparse.Namespace) -> list[Row]:
     engines = list(actions)
     del actions  # the copies of the model make room for the other processes
     if not options.no_memory:
-        _add_memory(case, {engine: rows[engine] for engine in engines}, options)
+        _add_memory(case, {engine: rows[engine] for engine in engines}, options, contest)
     return list(rows.values())
 
 
 def _able(problem: Problem, rows: dict[str, Row]) -> dict[str, Action]:
     """Return the steps of the engines that can do a problem, having taken one each."""
     actions = {}
-    for engine, build in ENGINES.items():
+    for engine, row in rows.items():
+        build = ENGINES[engine]
         try:
             if engine != PLAIN:
                 refuse_inexact(build, problem)
@@ -136,7 +161,7 @@ def _able(problem: Problem, rows: dict[str, Row]) -> dict[str, Action]:
         except Exception as error:
             if engine == PLAIN:
                 raise
-            rows[engine].failure = _reason(error)
+            row.failure = _reason(error)
     return actions
 
 
@@ -147,18 +172,22 @@ def _reason(error: Exception) -> str:
     return text if len(text) <= _REASON else text[: _REASON - 3] + "..."
 
 
-def _add_memory(case: Case, rows: dict[str, Row], options: argparse.Namespace) -> None:
-    peaks = {engine: _peak_in_own_process(case, engine, options) for engine in rows}
+def _add_memory(
+    case: Case, rows: dict[str, Row], options: argparse.Namespace, contest: Contest
+) -> None:
+    peaks = {engine: _peak_in_own_process(case, engine, options, contest) for engine in rows}
     for engine, row in rows.items():
         row.memory = peaks[engine] / peaks[PLAIN] if peaks[PLAIN] else None
 
 
-def _peak_in_own_process(case: Case, engine: str, options: argparse.Namespace) -> int:
-    named = next(c for c in CASES if _sized(c, options) == case)
+def _peak_in_own_process(
+    case: Case, engine: str, options: argparse.Namespace, contest: Contest
+) -> int:
+    named = next(c for c in contest.cases if _sized(c, options) == case)
     arguments = ["--peak-of", engine, "--only", named.name, "--device", options.device]
     quick = ["--quick"] if options.quick else []
     threads = ["--threads", str(options.threads)]
-    return in_own_process("benchmarks.step", [*arguments, *threads, *quick])["peak"]
+    return in_own_process(contest.module, [*arguments, *threads, *quick])["peak"]
 
 
 def _peak(case: Case, options: argparse.Namespace) -> int:

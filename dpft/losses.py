@@ -54,6 +54,7 @@ def classification_logits(model: nn.Module, batch: _Batch, pooling: Pooling) -> 
     if pooling is Pooling.HEAD:
         return logits
     weights = batch["attention_mask"].to(logits.dtype).unsqueeze(-1)
+    logits = logits[:, -weights.shape[1] :]  # those of a soft prompt come first, and are nobody's
     return (logits * weights).sum(1) / weights.sum(1)
 
 

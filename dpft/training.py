@@ -399,18 +399,17 @@ def _padding(tokenizer: Any, model: nn.Module) -> int:
 
 
 def _with_adapter(model: nn.Module, adapter: "PeftConfig | str | None", seed: int) -> nn.Module:
-    if adapter is None:
-        return model
-    from peft import get_peft_model
-
     from dpft import adapters
 
+    if adapter is None:
+        adapters.refuse_unfit(model)
+        return model
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if isinstance(adapter, str):
             built: nn.Module = adapters.build(adapter, model)  # type: ignore[arg-type]  # transformers'
         else:
-            built = get_peft_model(model, adapter)
+            built = adapters.add(model, adapter)  # type: ignore[arg-type]  # transformers'
     return built
 
 

@@ -1,7 +1,8 @@
-"""The adapter's README: how plain peft loads it, and what it may claim."""
+"""The adapter's README: how peft loads it, and what it may claim."""
 
 from pathlib import Path
 
+from dpft.adapters import AdapterName, is_in_peft
 from dpft.losses import Pooling
 from dpft.recipes.config.schema import PoolingName
 from dpft.recipes.models import auto_class
@@ -42,10 +43,12 @@ def write_model_card(adapter: Path, prepared: Prepared, result: FitResult) -> Pa
         base_in_words=_in_words(prepared),
         delta=result.delta,
         epsilon=result.epsilon,
+        in_peft=is_in_peft(prepared.settings.adapter.name),
         is_private=result.certificate.runs[0].private,
         labels=prepared.task.labels,
         max_length=prepared.settings.architecture.max_length,
         mean_pooling=prepared.settings.architecture.pooling is PoolingName.MEAN,
+        prepends=prepared.settings.adapter.name in {AdapterName.ATTEMPT, AdapterName.PROMPT},
         task=prepared.task.name,
     )
     path.write_text(text, encoding="utf-8")

@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpft.errors import ConfigurationError
+from dpft.recipes.config.adapter_settings import ADAPTER_CLASSES
 from dpft.recipes.config.schema import TrainSettings
-from dpft.recipes.config.store import ADAPTER_CLASSES, SECTION_CLASSES, register_schemas, restore
+from dpft.recipes.config.store import SECTION_CLASSES, register_schemas, restore
 from dpft.recipes.tasks import settings_classes
 
 __all__ = [

@@ -1,7 +1,7 @@
 """The settings of a training run that are not the library's own. No torch in here.
 
 `Privacy`, `Optim` and `Performance` are used as the library declares them; the settings of a task
-stand with the task.
+stand with the task, those of adapters in `adapter_settings`.
 """
 
 import dataclasses
@@ -10,17 +10,16 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from dpft.adapters import AdapterName
 from dpft.configuration import validated
 from dpft.optim import Optim
 from dpft.performance import Performance
 from dpft.privacy import Privacy
+from dpft.recipes.config.adapter_settings import AdapterSettings
 from dpft.recipes.tasks import TaskSettings
 
 __all__ = [
     "Architecture",
     "DtypeName",
-    "LoraSettings",
     "PoolingName",
     "RunSettings",
     "TrainSettings",
@@ -67,28 +66,6 @@ class Architecture:
 
 
 @validated
-class LoraSettings:
-    """LoRA, under peft's names.
-
-    Args:
-        name: The method.
-        r: Rank.
-        lora_alpha: The update is scaled by lora_alpha / r.
-        lora_dropout: Probability of dropout before the first factor.
-        target_modules: Ends of the names of the layers to adapt. Unset: query and value.
-
-    Privacy:
-        Nothing, no data touched.
-    """
-
-    name: AdapterName = AdapterName.LORA
-    r: _PositiveInt = 8
-    lora_alpha: _PositiveInt = 16
-    lora_dropout: _Probability = 0.0
-    target_modules: tuple[str, ...] | None = None
-
-
-@validated
 class RunSettings:
     """What concerns the run as a whole.
 
@@ -128,7 +105,7 @@ class TrainSettings:
 
     task: TaskSettings
     architecture: Architecture
-    adapter: LoraSettings
+    adapter: AdapterSettings
     privacy: Privacy
     optim: Optim
     performance: Performance
@@ -136,13 +113,16 @@ class TrainSettings:
     model: str | None = None
 
     def adapter_options(self) -> dict[str, Any]:
-        """Return the adapter's options under peft's names, without the name of the method."""
+        """Return the adapter's options under the method's names, without those that are unset."""
         options = {
-            field.name: getattr(self.adapter, field.name)
+            field.name: _plain(getattr(self.adapter, field.name))
             for field in dataclasses.fields(self.adapter)
             if field.name != "name"
         }
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in options.items()
-        }
+        return {name: value for name, value in options.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value

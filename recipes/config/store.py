@@ -19,12 +19,12 @@ from omegaconf import MISSING
 from dpft.optim import Optim
 from dpft.performance import Performance
 from dpft.privacy import Privacy
-from dpft.recipes.config.schema import Architecture, LoraSettings, RunSettings
+from dpft.recipes.config.adapter_settings import ADAPTER_CLASSES
+from dpft.recipes.config.schema import Architecture, RunSettings
 from dpft.recipes.tasks import settings_classes
 
-__all__ = ["ADAPTER_CLASSES", "SECTION_CLASSES", "mirror", "register_schemas", "restore"]
+__all__ = ["SECTION_CLASSES", "mirror", "register_schemas", "restore"]
 
-ADAPTER_CLASSES: dict[str, type[Any]] = {"lora": LoraSettings}
 SECTION_CLASSES: dict[str, type[Any]] = {
     "architecture": Architecture,
     "privacy": Privacy,

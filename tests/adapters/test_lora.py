@@ -1,9 +1,14 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from peft.tuners.lora import LoraLayer
 
+from dpft import adapters
 from dpft.adapters.lora import configure
 from dpft.errors import ConfigurationError
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 
 def test_there_is_no_dropout_unless_asked_for() -> None:
@@ -32,3 +37,18 @@ def test_options_of_none_are_filled_in() -> None:
 def test_unknown_architecture_without_targets_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="Target modules are never guessed"):
         configure("mamba", "SEQ_CLS")
+
+
+@pytest.mark.parametrize(("option", "scaling"), [({}, 16 / 4), ({"use_rslora": True}, 16 / 2)])
+def test_scaling_is_by_the_rank_or_its_root(
+    option: dict[str, Any], scaling: float, tiny: Callable[..., Any]
+) -> None:
+    model = adapters.build("lora", tiny("bert"), r=4, lora_alpha=16, **option)
+    layers = [each for each in model.modules() if isinstance(each, LoraLayer)]
+    assert {layer.scaling["default"] for layer in layers} == {scaling}
+
+
+def test_dora_trains_the_norms_of_the_weights(tiny: Callable[..., Any]) -> None:
+    model = adapters.build("lora", tiny("bert"), use_dora=True)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert sum("lora_magnitude_vector" in name for name in trained) == 4

@@ -2,21 +2,30 @@ from typing import Any
 
 import pytest
 from transformers import (
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     BertConfig,
+    DebertaConfig,
+    DebertaV2Config,
     DistilBertConfig,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
     PretrainedConfig,
     Qwen2Config,
+    Qwen3Config,
     RobertaConfig,
     T5Config,
 )
 
 from dpft import adapters
-from dpft.adapters.targets import attention_targets, task_type_of
+from dpft.adapters.targets import (
+    attention_targets,
+    has_biases,
+    scaling_targets,
+    task_type_of,
+)
 from dpft.errors import ConfigurationError
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -55,11 +64,14 @@ def every_architecture() -> list[PretrainedConfig]:
     encoder = {name: size for name, size in SIZES.items() if name != "num_key_value_heads"}
     return [
         BertConfig(**encoder),
+        DebertaConfig(**encoder),
+        DebertaV2Config(**encoder),
         DistilBertConfig(**DISTILBERT),
         GPT2Config(**GPT2, **ENDS),
         LlamaConfig(**SIZES),
         MistralConfig(**SIZES, head_dim=8),
         Qwen2Config(**SIZES),
+        Qwen3Config(**SIZES, head_dim=8),
         RobertaConfig(**encoder),
         T5Config(**T5),
     ]
@@ -98,3 +110,17 @@ def test_a_bare_encoder_has_no_task_type() -> None:
         """Stands for a model without a head."""
 
     assert task_type_of(BertModel()) is None  # type: ignore[arg-type]
+
+
+def test_what_is_scaled_in_an_unknown_architecture_is_never_guessed() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"model_type=mamba .*adapter\.feedforward_modules="
+    ):
+        scaling_targets("mamba")
+
+
+@pytest.mark.parametrize("config", every_architecture(), ids=lambda config: config.model_type)
+def test_architectures_have_the_biases_that_the_table_says(config: PretrainedConfig) -> None:
+    model = AutoModel.from_config(config)  # type: ignore[no-untyped-call]  # theirs
+    names = [name for name, _ in model.named_parameters()]
+    assert any(name.endswith(".bias") for name in names) is has_biases(config.model_type)

@@ -1,5 +1,6 @@
 """Each loss is a function of its own record only."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from dpft.losses import (
     Pooling,
     Regression,
     SequenceToSequence,
+    classification_logits,
 )
 from dpft.records import collate
 
@@ -107,3 +109,11 @@ def test_a_record_without_target_tokens_has_loss_zero() -> None:
     losses = CausalLanguageModelling()(build("gpt2"), collate(data, 0))
     assert losses[1] == 0
     assert losses[0] > 0
+
+
+def test_scores_of_a_soft_prompt_are_nobodys() -> None:
+    batch, model = {"attention_mask": torch.tensor([[1, 1], [1, 0]])}, torch.nn.Module()
+    logits = torch.tensor([[[9.0], [1.0], [3.0]], [[9.0], [5.0], [7.0]]])
+    model.forward = lambda **_: SimpleNamespace(logits=logits)  # one row before the two tokens
+    scores = classification_logits(model, batch, Pooling.MEAN)
+    assert scores.tolist() == [[2.0], [5.0]]

@@ -8,13 +8,14 @@ from dpft.errors import ConfigurationError
 from dpft.optim import Optim
 from dpft.performance import Performance
 from dpft.privacy import Privacy
-from dpft.recipes.config.schema import Architecture, LoraSettings, RunSettings
+from dpft.recipes.config.adapter_settings import ADAPTER_CLASSES
+from dpft.recipes.config.schema import Architecture, RunSettings
 from dpft.recipes.config.store import mirror, restore
 from dpft.recipes.tasks import settings_classes
 
 CLASSES = [
+    *ADAPTER_CLASSES.values(),
     Architecture,
-    LoraSettings,
     Optim,
     Performance,
     Privacy,

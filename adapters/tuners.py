@@ -1,0 +1,317 @@
+"""What our own peft methods share: a frozen module with adapters, and the tuner that places it.
+
+A method derives its layer from `AdapterLayer` and its tuner from `AdapterTuner`; peft asks for
+classes here. What is placed around the sub-layers of a transformer finds more in
+`dpft.adapters.sublayers`. Nothing in here touches data or knows of privacy.
+
+Containers are flat, `<prefix>down = {adapter name: layer}`: peft then finds, saves, loads, switches
+and deletes every parameter by its own rules, and no adapter's name enters a file.
+"""
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
+from torch import nn
+
+from dpft.errors import ConfigurationError
+
+__all__ = ["AdapterLayer", "AdapterTuner"]
+
+_WIDTHS = ("out_features", "nf", "embedding_dim")  # of Linear, transformers' Conv1D, Embedding
+
+
+class AdapterLayer(nn.Module, BaseTunerLayer):
+    """A frozen module with adapters around it, at most one of them active.
+
+    A method sets `adapter_layer_names` to the names of its containers, each of them beginning with
+    its prefix, `container` to their class, and writes `create` and `adapted`. What it keeps by
+    adapter in plain dictionaries, it names in `other_param_names`.
+
+    Args:
+        base_layer: Module to adapt.
+        width: Size of the last dimension of what it returns.
+        place: A tensor on the device and in the type that new adapters take. Modules without a
+            parameter, as dropout, have no other way to tell.
+    """
+
+    container: ClassVar[type[nn.ModuleDict] | type[nn.ParameterDict]] = nn.ModuleDict
+    _place: torch.Tensor
+
+    def __init__(self, base_layer: nn.Module, width: int, place: torch.Tensor) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.width = width
+        self.merged_adapters: list[str] = []  # stays empty; the class would share its own
+        self._active_adapter: list[str] = []
+        empty = torch.empty(0, device=place.device, dtype=place.dtype)
+        self.register_buffer("_place", empty, persistent=False)  # moves with the model
+        for name in self.adapter_layer_names:
+            setattr(self, name, self.container())
+
+    @classmethod
+    def check(cls, config: Any, width: int) -> None:
+        """Refuse what cannot be built at this width, before any module is replaced.
+
+        Args:
+            config: The method's configuration.
+            width: Size of the last dimension of what a target returns.
+
+        Raises:
+            ConfigurationError: If the configuration does not fit the width.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+
+    @abstractmethod
+    def create(self, adapter_name: str, config: Any) -> None:
+        """Put fresh parameters of an adapter into the containers.
+
+        They may lie on the meta device, so that they are initialised by `torch.nn.init`, in place,
+        and never moved in here.
+
+        Args:
+            adapter_name: Name of the adapter.
+            config: The method's configuration.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+
+    @abstractmethod
+    def adapted(self, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        """Return what the module would, with one adapter.
+
+        Args:
+            adapter_name: Name of the active adapter.
+            *args: As the module takes them.
+            **kwargs: As the module takes them.
+
+        Returns:
+            What the module returns, changed.
+
+        Privacy:
+            Each record may change its own row only: no statistics over the batch, no writing.
+        """
+
+    def add(self, adapter_name: str, config: Any) -> None:
+        """Create an adapter where the wrapped module lies; it is not made active.
+
+        Args:
+            adapter_name: Name of the adapter.
+            config: The method's configuration.
+
+        Raises:
+            ConfigurationError: If the configuration does not fit the width.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        self.check(config, self.width)
+        self.create(adapter_name, config)
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the module does, with the active adapter if there is one.
+
+        Privacy:
+            As `adapted`.
+        """
+        names = [] if self.disable_adapters else self.active_adapters
+        for name in names:
+            if name in self._get_available_adapters():
+                return self.adapted(name, *args, **kwargs)
+        return self.base_layer(*args, **kwargs)
+
+    def adapter_dtype(self, adapter_name: str) -> torch.dtype:
+        """Return the type of an adapter's parameters, to which its input is cast.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        held = getattr(self, self.adapter_layer_names[0])[adapter_name]
+        tensor = held if isinstance(held, torch.Tensor) else next(held.parameters())
+        return tensor.dtype
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:  # noqa: FBT001, FBT002 - as peft calls it
+        """Make one adapter active and trainable, or none.
+
+        Raises:
+            ConfigurationError: If several are given.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        _refuse_several(adapter_names)
+        super().set_adapter(adapter_names, inference_mode=inference_mode)
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 - as peft calls it
+        """Refuse: the adapter is no change of weights.
+
+        Raises:
+            ConfigurationError: Always.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        raise ConfigurationError(_merge_refused(type(self).__name__))
+
+    def unmerge(self) -> None:
+        """Do nothing, as nothing was merged.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+
+    def _get_base_layer_device_and_dtype(
+        self,
+        base_layer: nn.Module,  # noqa: ARG002 - peft looks for its weight, which it may not have
+    ) -> tuple[torch.device, torch.dtype]:
+        return self._place.device, self._place.dtype
+
+    def __getattr__(self, name: str) -> Any:
+        # Models ask their blocks for attributes. Double underscores belong to copy and pickle,
+        # which also meet the object before it has a base layer.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_layer" or name.startswith("__"):
+                raise
+            return getattr(self.base_layer, name)
+
+
+class AdapterTuner(BaseTuner):
+    """Puts layers of one method around the targets of a model, and takes them off.
+
+    A method sets `prefix` and `tuner_layer_cls`, and fills in targets that were not given in
+    `_prepare_adapter_config`.
+    """
+
+    tuner_layer_cls: type[AdapterLayer]
+
+    def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
+        # Before any module is replaced, so that a refusal leaves the model whole.
+        for key, module in model.named_modules():
+            if key and self._check_target_module_exists(peft_config, key):
+                self.tuner_layer_cls.check(peft_config, _width(module, key, model))
+
+    def _create_and_replace(  # noqa: PLR0913, PLR0917 - as peft calls it
+        self,
+        peft_config: PeftConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,  # noqa: ARG002 - as peft calls it
+    ) -> None:
+        if isinstance(target, self.tuner_layer_cls):
+            target.add(adapter_name, peft_config)
+            return
+        place = _place(target, parent, self.model)
+        layer = self.tuner_layer_cls(target, _width(target, current_key, self.model), place)
+        layer.add(adapter_name, peft_config)
+        layer.set_adapter(self.active_adapters, inference_mode=peft_config.inference_mode)
+        self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(
+        self,
+        parent: nn.Module,
+        child_name: str,
+        new_module: nn.Module,
+        child: nn.Module,  # noqa: ARG002 - peft would look for its weight, which it may not have
+    ) -> None:
+        setattr(parent, child_name, new_module)
+
+    @staticmethod
+    def _check_target_module_exists(peft_config: Any, key: str) -> bool | re.Match[str] | None:
+        found = check_target_module_exists(peft_config, key)
+        if found and isinstance(
+            peft_config.target_modules, str
+        ):  # peft counts layers of lists only
+            return _is_chosen_layer(peft_config, key)
+        return found
+
+    def _check_merge_allowed(self) -> None:
+        # First of all: peft unloads layer by layer, and would stop half way.
+        raise ConfigurationError(_merge_refused(type(self).__name__))
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:  # noqa: FBT001, FBT002 - as peft calls it
+        """Make one adapter active and trainable, or none.
+
+        Raises:
+            ConfigurationError: If several are given; nothing has been changed.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        _refuse_several(adapter_name)
+        super().set_adapter(adapter_name, inference_mode=inference_mode)
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002 - as peft calls it
+        """Return False: the adapter is no change of weights.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        return False
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:  # noqa: ARG002 - as peft calls it
+        if kwargs.get("adapter_names") is not None:  # peft would drop it without a word
+            raise ConfigurationError(
+                "Expected adapter_names=None in the call. Rows of one batch share the active "
+                "adapter. Call set_adapter, once a group of rows."
+            )
+        yield
+
+
+def _refuse_several(adapter_names: str | list[str]) -> None:
+    if not isinstance(adapter_names, str) and len(adapter_names) > 1:
+        raise ConfigurationError(
+            f"Expected active adapters={', '.join(adapter_names)} to be one. Stacked adapters are "
+            "not defined for this method. Name one of them."
+        )
+
+
+def _merge_refused(name: str) -> str:
+    return (
+        f"Expected no merge of {name} into the weights. The adapter is no change of weights, so "
+        "that no merged model equals the adapted one. Keep the adapter, or take it off by unload()."
+    )
+
+
+def _is_chosen_layer(config: Any, key: str) -> bool:
+    chosen = getattr(config, "layers_to_transform", None)
+    if chosen is None or chosen == []:
+        return True
+    given = getattr(config, "layers_pattern", None) or r"[^.]+"
+    patterns = [given] if isinstance(given, str) else given
+    found = re.search(rf"(?:^|\.)(?:{'|'.join(patterns)})\.(\d+)(?:\.|$)", key)
+    layers = [chosen] if isinstance(chosen, int) else chosen
+    return found is not None and int(found[1]) in layers
+
+
+def _place(*modules: nn.Module) -> torch.Tensor:
+    every = (tensor for module in modules for tensor in module.parameters())
+    return next((tensor for tensor in every if tensor.is_floating_point()), torch.empty(0))
+
+
+def _width(module: nn.Module, key: str, model: nn.Module) -> int:
+    if isinstance(module, AdapterLayer):
+        return module.width
+    sizes = [getattr(module, name, None) for name in _WIDTHS]
+    sizes.append(getattr(getattr(model, "config", None), "hidden_size", None))
+    known = [size for size in sizes if isinstance(size, int)]
+    if not known:
+        raise ConfigurationError(
+            f"Expected target={key} to be a linear layer, or config.hidden_size to be set. The "
+            "adapter's width is not guessed. Choose linear layers as target_modules."
+        )
+    return known[0]
