@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from dpft import adapters
 from dpft.accounting import DEFAULT_GRID, Certificate, Grid
 from dpft.artefacts import run_record, save_artefacts
 from dpft.charges import ChargesFile, RunHistory
@@ -67,6 +68,8 @@ class FitOptions:
     Args:
         encoding: Columns and length for the tokenizer.
         seed: Public seed of the adapter's initialisation. It never touches sampling or noise.
+        train_head: Whether what the adapter saves beside itself (peft's `modules_to_save`, as the
+            head is) is trained too; a frozen head leaves the whole clip norm to the adapter.
         step: For tests and research: pinned randomness (NOT PRIVATE), own synthetic records.
         resume: Continue the unfinished run in `out`, if there is one; needs the same arguments.
         checkpoint_every: Steps between two checkpoints, >= 1; unset: about ten in a run.
@@ -80,6 +83,7 @@ class FitOptions:
 
     encoding: EncodingSettings = dataclasses.field(default_factory=EncodingSettings)
     seed: int = 0
+    train_head: bool = True
     step: StepSettings = dataclasses.field(default_factory=StepSettings)
     resume: bool = False
     checkpoint_every: int | None = None
@@ -187,7 +191,7 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
     _refuse_trained(model)
     rows = _encoded(records, tokenizer, chosen.encoding)
     folder = _folder(out, resume=chosen.resume)
-    trained = _with_adapter(model, adapter, chosen.seed)
+    trained = _with_adapter(model, adapter, chosen)
     settings = dataclasses.replace(chosen.step, performance=performance or Performance())
     with ExitStack() as stack:
         loop = _Loop(trained, plan, loss, optim or Optim(), folder)
@@ -398,12 +402,18 @@ def _padding(tokenizer: Any, model: nn.Module) -> int:
     return 0
 
 
-def _with_adapter(model: nn.Module, adapter: "PeftConfig | str | None", seed: int) -> nn.Module:
-    from dpft import adapters
+def _with_adapter(
+    model: nn.Module, adapter: "PeftConfig | str | None", chosen: FitOptions
+) -> nn.Module:
+    built = model if adapter is None else _built(model, adapter, chosen.seed)
+    adapters.refuse_unfit(built)
+    if not chosen.train_head:
+        for name, parameter in built.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and ".modules_to_save." not in name)
+    return built
 
-    if adapter is None:
-        adapters.refuse_unfit(model)
-        return model
+
+def _built(model: nn.Module, adapter: "PeftConfig | str", seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if isinstance(adapter, str):

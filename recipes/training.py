@@ -9,6 +9,8 @@ import dpft
 from dpft import adapters
 from dpft.charges import hold
 from dpft.losses import Classification
+from dpft.recipes.config.schema import HeadName
+from dpft.recipes.heads import start_from_descriptions
 from dpft.recipes.metrics.accuracy import Metrics
 from dpft.recipes.metrics.evaluation import evaluate
 from dpft.recipes.model_card import write_model_card
@@ -69,6 +71,7 @@ def train(
     loaded = _load(prepared)
     options = FitOptions(
         seed=prepared.settings.run.seed,
+        train_head=prepared.settings.architecture.train_head,
         resume=prepared.settings.run.resume is not None,
         checkpoint_every=prepared.settings.run.checkpoint_every,
         config_yaml=config_yaml,
@@ -125,13 +128,18 @@ def fit_only(prepared: Prepared) -> FitResult:
     Privacy:
         As `dpft.fit`.
     """
-    options = FitOptions(seed=prepared.settings.run.seed)
+    settings = prepared.settings
+    options = FitOptions(seed=settings.run.seed, train_head=settings.architecture.train_head)
     return _fit(prepared, _load(prepared), options)
 
 
 def _load(prepared: Prepared) -> LoadedModel:
     settings = prepared.settings
-    return load(prepared.base_model, settings.architecture, prepared.task.labels, settings.run.seed)
+    architecture = settings.architecture
+    loaded = load(prepared.base_model, architecture, prepared.task.labels, settings.run.seed)
+    if architecture.head is HeadName.DESCRIPTIONS:
+        start_from_descriptions(loaded, prepared.task.descriptions)
+    return loaded
 
 
 def _fit(

@@ -20,6 +20,7 @@ from dpft.recipes.tasks import TaskSettings
 __all__ = [
     "Architecture",
     "DtypeName",
+    "HeadName",
     "PoolingName",
     "RunSettings",
     "TrainSettings",
@@ -36,6 +37,13 @@ class PoolingName(str, Enum):
     MEAN = "mean"
 
 
+class HeadName(str, Enum):
+    """How the head starts: `fresh` from the seed, or from the task's `descriptions` of classes."""
+
+    DESCRIPTIONS = "descriptions"
+    FRESH = "fresh"
+
+
 class DtypeName(str, Enum):
     """Number format of the weights."""
 
@@ -49,6 +57,8 @@ class Architecture:
 
     Args:
         pooling: How token states become one prediction.
+        head: How the head starts.
+        train_head: Whether it is trained; a frozen one is saved all the same.
         dtype: Number format of the weights.
         dropout: Probability, for every dropout field of the model's configuration.
         max_length: Longest input in tokens; what is longer is cut.
@@ -59,6 +69,8 @@ class Architecture:
     """
 
     pooling: PoolingName = PoolingName.MEAN
+    head: HeadName = HeadName.FRESH
+    train_head: bool = True
     dtype: DtypeName = DtypeName.FLOAT32
     dropout: _Probability = 0.0
     max_length: Annotated[int, Field(ge=2)] = 128

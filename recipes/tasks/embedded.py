@@ -45,6 +45,7 @@ class Embedded:
     name = "embedded"
     labels: tuple[str, ...] = tuple(LABEL_NAMES)
     text_field = "text"
+    descriptions: tuple[tuple[str, ...], ...] = ()
     label_field = "label"
     evaluation: EvaluationStatus | None = EvaluationStatus.PUBLIC
 

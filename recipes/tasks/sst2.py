@@ -14,6 +14,12 @@ __all__ = ["HUB_MODEL", "Sst2", "Sst2Settings"]
 _HUB_NAME = "nyu-mll/glue"
 HUB_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _ASSETS_VARIABLE = "DPFT_ASSETS"
+# What anybody would call a bad or a good film; written down before any record was looked at.
+_WORDS = (
+    ("awful", "bad", "boring", "disappointing", "dull", "negative", "poor", "stupid", "terrible"),
+    ("brilliant", "enjoyable", "fascinating", "good", "great", "moving", "positive", "wonderful"),
+)
+_FRAMES = ("{}", "it was {} .", "a {} film", "this movie is {}")
 
 
 @validated
@@ -46,6 +52,9 @@ class Sst2:
     name = "sst2"
     labels = ("negative", "positive")
     text_field = "text"
+    descriptions = tuple(
+        tuple(frame.format(word) for frame in _FRAMES for word in words) for words in _WORDS
+    )
     label_field = "label"
     evaluation: EvaluationStatus | None = EvaluationStatus.PUBLIC
 

@@ -57,6 +57,11 @@ class Task(Protocol):
         ...
 
     @property
+    def descriptions(self) -> tuple[tuple[str, ...], ...]:
+        """Public texts that describe each label, in the order of `labels`; none: empty."""
+        ...
+
+    @property
     def evaluation(self) -> EvaluationStatus | None:
         """What a metric costs unless `privacy.evaluation` says otherwise; None: no metrics."""
         ...

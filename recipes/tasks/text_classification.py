@@ -56,6 +56,7 @@ class TextClassification:
 
     name = "text_classification"
     text_field = "text"
+    descriptions: tuple[tuple[str, ...], ...] = ()
     label_field = "label"
     evaluation: EvaluationStatus | None = None
 
