@@ -11,6 +11,7 @@ if __name__ == "adapters":  # the root of a checkout on sys.path shadows a forei
         "distribution. Write 'import dpft.adapters'."
     )
 
+from dpft.adapters.fitness import refuse_unfit
 from dpft.adapters.import_order import import_peft_first
 from dpft.adapters.registration import when_peft_is_imported
 from dpft.adapters.registry import (
@@ -19,7 +20,6 @@ from dpft.adapters.registry import (
     build,
     config,
     is_in_peft,
-    refuse_unfit,
     register,
     register_with_peft,
 )

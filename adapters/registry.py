@@ -13,7 +13,6 @@ from dpft.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
-    from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "build",
     "config",
     "is_in_peft",
-    "refuse_unfit",
     "register",
     "register_with_peft",
 ]
@@ -174,24 +172,6 @@ def is_in_peft(name: AdapterName | str) -> bool:
         Nothing, no data touched.
     """
     return AdapterName(name) not in _OURS
-
-
-def refuse_unfit(model: "nn.Module") -> None:
-    """Raise if an adapter that a model already has must not be trained as it stands.
-
-    Args:
-        model: Any model.
-
-    Raises:
-        ConfigurationError: Naming the adapter and the remedy.
-
-    Privacy:
-        Nothing, no data touched. Merged and disabled adapters are refused by the engine.
-    """
-    if hasattr(model, "peft_config"):
-        from dpft.adapters.ffa_lora import refuse_thawed
-
-        refuse_thawed(model)
 
 
 def register_with_peft() -> None:

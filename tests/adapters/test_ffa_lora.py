@@ -16,7 +16,7 @@ from dpft import adapters
 from dpft.adapters import ffa_lora
 from dpft.adapters.ffa_lora import FfaLoraConfig, configure
 from dpft.errors import ConfigurationError
-from dpft.training import _with_adapter
+from dpft.training import FitOptions, _with_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
@@ -153,7 +153,7 @@ def test_one_whose_first_factor_would_be_trained_is_refused(
     with pytest.raises(ConfigurationError, match=r"adapter=default to be frozen.*ffa_lora\.read"):
         adapters.refuse_unfit(thawed)
     with pytest.raises(ConfigurationError, match="adapter=default to be frozen"):
-        _with_adapter(thawed, None, seed=0)  # how `dpft.fit` takes a model as it is
+        _with_adapter(thawed, None, FitOptions())  # how `dpft.fit` takes a model as it is
     adapters.refuse_unfit(PeftModel.from_pretrained(tiny("bert"), str(tmp_path)))
     adapters.refuse_unfit(bert)
     adapters.refuse_unfit(adapters.build("lora", tiny("bert")))

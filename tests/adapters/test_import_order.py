@@ -40,7 +40,11 @@ class Run:
     """Runs code in a fresh interpreter that finds the stand-ins."""
 
     def __init__(self, folder: Path) -> None:
-        self._start = f"import sys; sys.path.insert(0, {str(folder)!r}); import dpft.adapters\n"
+        self._start = (
+            f"import sys; sys.path.insert(0, {str(folder)!r}); import dpft.adapters\n"
+            "ours = [each for each in sys.meta_path if 'dpft' in type(each).__module__]\n"
+            "assert len(ours) == 2; [sys.meta_path.remove(each) for each in ours]\n"  # for the real
+        )
 
     def __call__(self, code: str) -> None:
         subprocess.run([sys.executable, "-c", self._start + code], check=True)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from peft import LoraConfig, LoraModel, PeftType
@@ -9,21 +10,25 @@ from dpft.adapters.registration import MethodType, register_method
 from dpft.errors import ConfigurationError
 
 NAME = MethodType("DPFT_TRIAL")
+TABLES = ("CONFIG", "TUNER", "PREFIX")
+
+
+def table(name: str) -> dict[Any, Any]:
+    found: dict[Any, Any] = getattr(tables, f"PEFT_TYPE_TO_{name}_MAPPING")
+    return found
 
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    for table in ("CONFIG", "TUNER", "PREFIX"):
-        name = f"PEFT_TYPE_TO_{table}_MAPPING"
-        monkeypatch.setattr(tables, name, dict(getattr(tables, name)))
+    for name in TABLES:
+        monkeypatch.setattr(tables, f"PEFT_TYPE_TO_{name}_MAPPING", dict(table(name)))
 
 
 def test_a_method_is_found_under_its_name_and_registered_twice_without_harm() -> None:
     for _ in range(2):
         register_method(NAME, LoraConfig, LoraModel)
-    assert tables.PEFT_TYPE_TO_CONFIG_MAPPING["DPFT_TRIAL"] is LoraConfig
-    assert tables.PEFT_TYPE_TO_TUNER_MAPPING["DPFT_TRIAL"] is LoraModel
-    assert tables.PEFT_TYPE_TO_PREFIX_MAPPING["DPFT_TRIAL"] == "dpft_trial_"
+    found = [table(name)["DPFT_TRIAL"] for name in TABLES]
+    assert found == [LoraConfig, LoraModel, "dpft_trial_"]
 
 
 @pytest.mark.parametrize("name", ["LORA", "TRIAL"])
@@ -33,10 +38,10 @@ def test_names_that_peft_has_or_may_add_are_refused(name: str) -> None:
 
 
 def test_a_name_that_another_package_took_is_refused() -> None:
-    tables.PEFT_TYPE_TO_CONFIG_MAPPING[NAME] = object
+    table("CONFIG")[NAME] = object
     with pytest.raises(ConfigurationError, match="another configuration"):
         register_method(NAME, LoraConfig, LoraModel)
-    assert NAME not in tables.PEFT_TYPE_TO_TUNER_MAPPING
+    assert NAME not in table("TUNER")
 
 
 def test_a_name_that_peft_took_in_the_meantime_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
