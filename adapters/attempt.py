@@ -14,7 +14,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from dpft.adapters.attempt_config import TYPE, AttemptConfig, PromptInit, source_name
+from dpft.adapters.attempt_config import (
+    TYPE,
+    AttemptConfig,
+    PromptInit,
+    private_sources,
+    source_name,
+)
 from dpft.adapters.attempt_layer import PREFIX, AttemptLayer
 from dpft.adapters.prepending import TASK_IDS
 from dpft.adapters.registration import register_method
@@ -79,6 +85,8 @@ class AttemptModel(AdapterTuner):
             )
         # In place, as peft changes the same object later; whoever uses it again gets the same.
         config.source_names, config.num_random_sources = names, drawn or None
+        private = private_sources(config.sources or ())
+        config.private_sources = sorted({*(config.private_sources or ()), *private}) or None
         super().inject_adapter(
             model, adapter_name, autocast_adapter_dtype, low_cpu_mem_usage, state_dict
         )
@@ -143,6 +151,11 @@ class AttemptModel(AdapterTuner):
         refuse_repeated(names)
         added = prompt.to(weight.device, weight.dtype).unsqueeze(0)
         self._replace(adapter, torch.cat([weight.detach(), added]), names)
+        if not isinstance(source, torch.Tensor):
+            config = self.peft_config[adapter]
+            assert isinstance(config, AttemptConfig)
+            private = private_sources([str(source)])
+            config.private_sources = sorted({*(config.private_sources or ()), *private}) or None
 
     def remove_source(self, name: str, adapter_name: str | None = None) -> None:
         """Remove a source; the target, the attention and the other sources stay.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
+from dpft.errors import ConfigurationError
+
 __all__ = ["refuse_unfit"]
 
 
@@ -23,7 +25,15 @@ def refuse_unfit(model: "nn.Module") -> None:
     Privacy:
         Nothing, no data touched. Merged and disabled adapters are refused by the engine.
     """
-    if hasattr(model, "peft_config"):
-        from dpft.adapters.ffa_lora import refuse_thawed
+    configs = getattr(model, "peft_config", None)
+    if configs is None:
+        return
+    from dpft.adapters.ffa_lora import refuse_thawed
 
-        refuse_thawed(model)
+    refuse_thawed(model)
+    private = [name for c in configs.values() for name in getattr(c, "private_sources", None) or ()]
+    if private:
+        raise ConfigurationError(
+            f"Expected sources={', '.join(private)} to be public. They carry certificates, which "
+            "would have to be composed with that of the new run. Use public sources."
+        )

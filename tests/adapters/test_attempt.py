@@ -759,3 +759,19 @@ def test_unloading_takes_the_hooks_off(
         batch = texts(architecture)
         gap = without_cache(bare, batch) - without_cache(fresh.eval(), batch)
         assert not gap.any()
+
+
+def test_training_over_sources_with_a_certificate_is_refused(
+    tiny: Tiny, tuned: Callable[..., str], tmp_path: Path
+) -> None:
+    run, public = Path(tuned("mnli/adapter")).parent, tuned("sst2")
+    (run / "certificate.json").write_text("{}")
+    model: Any = build(tiny("gpt2"), num_virtual_tokens=LENGTH, sources=[public])
+    adapters.refuse_unfit(model)
+    model.add_source(run)
+    built = build(tiny("gpt2"), num_virtual_tokens=LENGTH, sources=[public, str(run)])
+    built.save_pretrained(str(tmp_path / "out"))
+    loaded = PeftModel.from_pretrained(tiny("gpt2"), str(tmp_path / "out"))
+    for each in (model, built, loaded):
+        with pytest.raises(ConfigurationError, match="sources=mnli to be public"):
+            adapters.refuse_unfit(each)
