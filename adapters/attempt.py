@@ -22,6 +22,7 @@ from dpft.adapters.attempt_config import (
     source_name,
 )
 from dpft.adapters.attempt_layer import PREFIX, AttemptLayer
+from dpft.adapters.options import fill
 from dpft.adapters.prepending import TASK_IDS
 from dpft.adapters.registration import register_method
 from dpft.adapters.registry import AdapterName, register
@@ -242,12 +243,8 @@ def configure(model_type: str, task_type: str | None, **options: Any) -> Attempt
     References:
         Asai et al. 2022 (2205.11961).
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    filled: dict[str, Any] = {
-        "task_type": task_type,
-        "modules_to_save": head_modules(model_type, task_type),
-    }
-    return AttemptConfig(**(filled | given))
+    filled = {"task_type": task_type, "modules_to_save": head_modules(model_type, task_type)}
+    return fill(AttemptConfig, filled, options)
 
 
 def _attach(model: nn.Module) -> AttemptLayer:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
+from dpft.adapters.options import fill
 from dpft.adapters.registration import MethodType, register_method
 from dpft.adapters.registry import AdapterName, register
 from dpft.adapters.sublayers import (
@@ -157,9 +158,8 @@ def configure(model_type: str, task_type: str | None, **options: Any) -> Bottlen
     References:
         Houlsby et al. 2019 (1902.00751); Pfeiffer et al. 2021 (2005.00247).
     """
-    given = {name: value for name, value in options.items() if value is not None}
     filled = {"task_type": task_type, "modules_to_save": head_modules(model_type, task_type)}
-    config = BottleneckConfig(**(filled | given))
+    config = fill(BottleneckConfig, filled, options)
     with_targets(config, model_type)
     return config
 

@@ -16,6 +16,7 @@ from peft.utils.integrations import init_empty_weights
 from torch import nn
 from transformers.activations import ACT2FN
 
+from dpft.adapters.options import fill
 from dpft.adapters.phm import PHMLinear, PHMRule, PHMSizes, block_width
 from dpft.adapters.registration import MethodType, register_method
 from dpft.adapters.registry import register
@@ -334,9 +335,8 @@ def configure(model_type: str, task_type: str | None, **options: Any) -> Compact
         Mahabadi et al. 2021 (2106.04647). The authors also train the model's norms; name them in
         `modules_to_save` for that.
     """
-    given = {name: value for name, value in options.items() if value is not None}
     filled = {"task_type": task_type, "modules_to_save": head_modules(model_type, task_type)}
-    config = CompacterConfig(**(filled | given))
+    config = fill(CompacterConfig, filled, options)
     with_targets(config, model_type)
     return config
 

@@ -50,6 +50,8 @@ def fill(made: type[_Config], filled: Mapping[str, Any], options: Mapping[str, A
         raise ConfigurationError(problems)
     try:
         return made(**{**filled, **given(options)})
+    except ConfigurationError:  # ours: it says already what is wrong
+        raise
     except ValueError as error:
         raise ConfigurationError(
             f"Expected the adapter's options to fit together. peft says: {error} Change them."
