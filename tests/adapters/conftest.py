@@ -8,6 +8,8 @@ import torch
 import transformers
 from torch import nn
 from torch.nn import functional
+from transformers.models.llama import modeling_llama
+from transformers.models.t5 import modeling_t5
 
 Tensors = Mapping[str, torch.Tensor]
 _WORDS, _TOKENS, _CLASSES = 50, 7, 3
@@ -142,3 +144,94 @@ def loop() -> Callable[[nn.Module, Tensors], dict[str, torch.Tensor]]:
 def gradient_error() -> Callable[[Tensors, Tensors], float]:
     """Return max |G_b - ref_b| / max(|ref_b|, 1e-3 |whole ref_b|) over parameters and records."""
     return _error
+
+
+# What the three modules on ATTEMPT share.
+
+
+def _in_double(base: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
+    if base.config.model_type == "llama":
+        base.set_attn_implementation("sdpa")
+    return base.double()
+
+
+def _attempt_on(base: transformers.PreTrainedModel, **options: Any) -> Any:
+    from dpft import adapters  # late, as below: other modules test what no import brings along
+
+    return adapters.build("attempt", base, **options)
+
+
+def _adapted(architecture: str, **options: Any) -> Any:
+    from peft import PeftModel, get_peft_model
+
+    from dpft.adapters.attempt import AttemptConfig
+    from dpft.adapters.targets import task_type_of
+
+    base = _in_double(_model(architecture))
+    settings = {"num_virtual_tokens": 3, "bottleneck": 5, "temperature": 4.0}
+    options = {"task_type": task_type_of(base)} | settings | options
+    model = get_peft_model(base, AttemptConfig(**options))
+    assert isinstance(_stirred(model.double()), PeftModel)
+    return model.eval()
+
+
+def _attempt_parts(model: nn.Module) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in model.named_parameters():
+        if ".dpft_attempt_" in name:
+            found[name.split(".dpft_attempt_")[1].replace(".default", "")] = tensor
+    return found
+
+
+def _without_cache(model: nn.Module, batch: Tensors, **tasks: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        logits = model(**batch, **tasks).logits
+    assert isinstance(logits, torch.Tensor)
+    return logits
+
+
+@pytest.fixture
+def norms_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let T5 and Llama normalise in the precision of the model: theirs is single, whatever it is.
+
+    A difference in the last digit of a double would then grow to one of 1e-8. Llama's attention
+    written out is single too, so that `in_double` takes the other one.
+    """
+
+    def normalise(self: Any, states: torch.Tensor) -> torch.Tensor:
+        mean = states.pow(2).mean(-1, keepdim=True)
+        scaled = self.weight * states * torch.rsqrt(mean + self.variance_epsilon)
+        return torch.as_tensor(scaled)
+
+    monkeypatch.setattr(modeling_llama.LlamaRMSNorm, "forward", normalise)
+    monkeypatch.setattr(modeling_t5.T5LayerNorm, "forward", normalise)
+
+
+@pytest.fixture
+def in_double() -> Callable[[transformers.PreTrainedModel], transformers.PreTrainedModel]:
+    """Return what turns a tiny model to double precision, its attention too."""
+    return _in_double
+
+
+@pytest.fixture
+def adapted() -> Callable[..., Any]:
+    """Return a maker of tiny models with ATTEMPT, moved from where it began, in double."""
+    return _adapted
+
+
+@pytest.fixture
+def build() -> Callable[..., Any]:
+    """Return what puts ATTEMPT on a model as a user does: (model, options)."""
+    return _attempt_on
+
+
+@pytest.fixture
+def parts() -> Callable[[nn.Module], dict[str, torch.Tensor]]:
+    """Return what finds the parameters of ATTEMPT in a model, by their short names."""
+    return _attempt_parts
+
+
+@pytest.fixture
+def without_cache() -> Callable[..., torch.Tensor]:
+    """Return what computes logits in one call, without gradients: (model, batch, tasks)."""
+    return _without_cache

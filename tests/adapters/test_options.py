@@ -34,5 +34,5 @@ def test_every_method_refuses_a_typo(name: str) -> None:
 
 
 def test_a_refusal_of_our_own_is_not_put_into_the_mouth_of_peft() -> None:
-    with pytest.raises(ConfigurationError, match="^Expected init_lora_weights=True"):
+    with pytest.raises(ConfigurationError, match=r"^Expected init_lora_weights=True"):
         adapters.config("ffa_lora", "bert", "SEQ_CLS", use_dora=True)
