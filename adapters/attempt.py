@@ -18,7 +18,7 @@ from dpft.adapters.attempt_config import (
     TYPE,
     AttemptConfig,
     PromptInit,
-    private_sources,
+    has_certificate,
     source_name,
 )
 from dpft.adapters.attempt_layer import PREFIX, AttemptLayer
@@ -86,8 +86,10 @@ class AttemptModel(AdapterTuner):
             )
         # In place, as peft changes the same object later; whoever uses it again gets the same.
         config.source_names, config.num_random_sources = names, drawn or None
-        private = private_sources(config.sources or ())
-        config.private_sources = sorted({*(config.private_sources or ()), *private}) or None
+        public = config.public_sources or ()
+        for path, name in zip(config.sources or (), names, strict=False):  # then those drawn
+            if has_certificate(path) or name not in public:
+                _note_private(config, name)
         super().inject_adapter(
             model, adapter_name, autocast_adapter_dtype, low_cpu_mem_usage, state_dict
         )
@@ -129,6 +131,8 @@ class AttemptModel(AdapterTuner):
         source: str | Path | torch.Tensor,
         name: str | None = None,
         adapter_name: str | None = None,
+        *,
+        public: bool = False,
     ) -> None:
         """Add a frozen source; the target, the attention and the other sources stay.
 
@@ -138,6 +142,8 @@ class AttemptModel(AdapterTuner):
             source: A prompt [L, D], or the folder of one, as in the configuration.
             name: Its name; None for that of the folder.
             adapter_name: Name of the adapter; None for the active one.
+            public: Whether no private record went into it. Otherwise private training on top of it
+                is refused.
 
         Raises:
             ConfigurationError: If the size differs, or the name is missing or taken.
@@ -152,11 +158,9 @@ class AttemptModel(AdapterTuner):
         refuse_repeated(names)
         added = prompt.to(weight.device, weight.dtype).unsqueeze(0)
         self._replace(adapter, torch.cat([weight.detach(), added]), names)
-        if not isinstance(source, torch.Tensor):
-            config = self.peft_config[adapter]
-            assert isinstance(config, AttemptConfig)
-            private = private_sources([str(source)])
-            config.private_sources = sorted({*(config.private_sources or ()), *private}) or None
+        from_run = not isinstance(source, torch.Tensor) and has_certificate(str(source))
+        if from_run or not public:
+            _note_private(self.peft_config[adapter], names[-1])
 
     def remove_source(self, name: str, adapter_name: str | None = None) -> None:
         """Remove a source; the target, the attention and the other sources stay.
@@ -275,6 +279,10 @@ def _prompt(source: str | Path | torch.Tensor, length: int, width: int) -> torch
             "Prompts are neither cut nor repeated. Give a prompt of this model and length."
         )
     return source.detach()
+
+
+def _note_private(config: Any, name: str) -> None:
+    config.private_sources = sorted({*(config.private_sources or ()), name})
 
 
 def _name(source: str | Path | torch.Tensor) -> str:

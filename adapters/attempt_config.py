@@ -3,7 +3,6 @@
 How the source prompts of a configuration are found stands in `dpft.adapters.source_prompts`.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -15,7 +14,7 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from dpft.adapters.registration import MethodType
 from dpft.errors import ConfigurationError
 
-__all__ = ["TYPE", "AttemptConfig", "PromptInit", "private_sources", "source_name"]
+__all__ = ["TYPE", "AttemptConfig", "PromptInit", "has_certificate", "source_name"]
 
 TYPE = MethodType("DPFT_ATTEMPT")
 _POSITIVE = ("num_virtual_tokens", "num_tasks", "bottleneck")
@@ -51,8 +50,9 @@ class AttemptConfig(PeftConfig):
         source_names: Names of the sources, in order; None for the names of the folders, filled in
             when the adapter is built. Without sources to read or draw, the values come with a
             checkpoint.
-        private_sources: Names of the sources that lie beside a certificate, filled in when they are
-            read; training on top of them owes their price too.
+        public_sources: Names of those of `sources` that no private record went into.
+        private_sources: Names of all others, filled in when they are read: training on top of them
+            owes their price too. Those beside a certificate are private whatever was declared.
         train_sources: Whether the sources are trained too; if not, nothing switches them on.
         bottleneck: Width m of the attention network, at least 1.
         temperature: Divisor of the scores, above 0; None for e times the model's width.
@@ -81,6 +81,7 @@ class AttemptConfig(PeftConfig):
     sources: list[str] | None = None
     num_random_sources: int | None = None
     source_names: list[str] | None = None
+    public_sources: list[str] | None = None
     private_sources: list[str] | None = None
     train_sources: bool = False
     bottleneck: int = 100
@@ -121,25 +122,21 @@ def source_name(path: str) -> str:
         Nothing, no data touched.
     """
     folder = Path(path).resolve()
-    in_run = folder.name == "adapter" and _certificate(folder.parent)
+    in_run = folder.name == "adapter" and (folder.parent / "certificate.json").is_file()
     return folder.parent.name if in_run else folder.name
 
 
-def private_sources(paths: Iterable[str]) -> list[str]:
-    """Return the names of those sources that lie beside a certificate, or in a folder with one.
+def has_certificate(path: str) -> bool:
+    """Return whether a source lies in the folder of a run, or beside its certificate.
 
     Args:
-        paths: Folders of prompts, or of runs.
+        path: Folder of a prompt, or of a run.
 
     Privacy:
         Nothing, no data touched.
     """
-    folders = [Path(path).resolve() for path in paths]
-    return [source_name(str(f)) for f in folders if _certificate(f) or _certificate(f.parent)]
-
-
-def _certificate(folder: Path) -> bool:
-    return (folder / "certificate.json").is_file()
+    folder = Path(path).resolve()
+    return any((each / "certificate.json").is_file() for each in (folder, folder.parent))
 
 
 def _sizes(config: AttemptConfig) -> list[str]:

@@ -23,7 +23,9 @@ from typing import Any
 import torch
 from peft import LoraConfig, LoraModel, PeftConfig, PeftModel, PeftType, mapping
 from peft.tuners.lora import Linear
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from dpft.adapters.lora import filled_in
 from dpft.adapters.options import fill
@@ -82,15 +84,29 @@ class FfaLoraConfig(LoraConfig):
 class FfaLoraModel(LoraModel):
     """peft's LoRA, with A drawn from the seed and declared frozen to peft."""
 
+    def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
+        assert isinstance(peft_config, LoraConfig)
+        # Before any module is replaced, so that a refusal leaves the model whole.
+        if peft_config.target_parameters:
+            raise ConfigurationError(_unfit_target(", ".join(peft_config.target_parameters)))
+        inside = tuple(
+            f"{key}." for key, module in model.named_modules() if isinstance(module, BaseTunerLayer)
+        )
+        for key, module in model.named_modules():
+            is_target = key and self._check_target_module_exists(peft_config, key)
+            if not is_target or key.startswith(inside):
+                continue
+            base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+            if not isinstance(base, nn.Linear | Conv1D):
+                raise ConfigurationError(_unfit_target(key))
+        super()._prepare_model(peft_config, model)
+
     def _create_and_replace(self, *place: Any, current_key: str, **options: Any) -> None:  # type: ignore[override]  # peft names current_key alone
         super()._create_and_replace(*place, current_key=current_key, **options)  # type: ignore[misc]  # as peft calls it
         config, adapter_name, _, name, parent = place
         layer = getattr(parent, name)
-        if not isinstance(layer, Linear):
-            raise ConfigurationError(
-                f"Expected target_modules to match linear layers, got {current_key}. The first "
-                "factor of other layers starts at zero and cannot be frozen. Correct it."
-            )
+        if not isinstance(layer, Linear):  # a quantised one, which looks linear before
+            raise ConfigurationError(_unfit_target(current_key))
         _draw(layer.lora_A.get_parameter(f"{adapter_name}.weight"), config.seed, current_key)
         _freeze(layer, adapter_name)
 
@@ -178,6 +194,13 @@ def refuse_thawed(model: nn.Module) -> None:
                 "Load it with PeftModel.from_pretrained(base, folder, "
                 "config=dpft.adapters.ffa_lora.read(folder), is_trainable=True)."
             )
+
+
+def _unfit_target(key: str) -> str:
+    return (
+        f"Expected target_modules to match linear layers, got {key}. The first factor of other "
+        "layers starts at zero and cannot be frozen. Correct it."
+    )
 
 
 def _draw(weight: torch.Tensor, seed: int, layer: str) -> None:

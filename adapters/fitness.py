@@ -25,8 +25,8 @@ def refuse_unfit(model: "nn.Module") -> None:
     Privacy:
         Nothing, no data touched. Merged and disabled adapters are refused by the engine.
     """
-    configs = getattr(model, "peft_config", None)
-    if configs is None:
+    configs = getattr(model, "peft_config", None)  # peft's models, and transformers' own
+    if not configs:
         return
     from dpft.adapters.ffa_lora import refuse_thawed
 
@@ -34,6 +34,7 @@ def refuse_unfit(model: "nn.Module") -> None:
     private = [name for c in configs.values() for name in getattr(c, "private_sources", None) or ()]
     if private:
         raise ConfigurationError(
-            f"Expected sources={', '.join(private)} to be public. They carry certificates, which "
-            "would have to be composed with that of the new run. Use public sources."
+            f"Expected sources={', '.join(private)} to be public. What private records left in "
+            "them would have to be composed with the new run. Name those in public_sources that no "
+            "private record went into; a source with a certificate is never public."
         )

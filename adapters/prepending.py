@@ -26,6 +26,7 @@ __all__ = ["TASK_IDS", "Prepending", "Prompter"]
 
 TASK_IDS = "prompt_task_ids"  # a word of our own: peft keeps `task_ids` to itself
 _Call = tuple[tuple[Any, ...], dict[str, Any]]
+_POSITION_TABLES = ("embeddings.position_embeddings", "wpe")  # learned, hence of a fixed length
 
 
 class Prompter(Protocol):
@@ -75,6 +76,7 @@ class Prepending:
         body = model.base_model
         assert isinstance(body, PreTrainedModel)
         self._before(model, self._take_task_ids)
+        self._handles.append(model.register_forward_hook(self._forget, always_call=True))
         if body.config.is_encoder_decoder:
             self._before(body, self._show_to_decoder)
             self._before(body.get_encoder(), self._prepend)
@@ -120,6 +122,10 @@ class Prepending:
         self._of_call = kwargs.get(TASK_IDS)
         return args, {name: value for name, value in kwargs.items() if name != TASK_IDS}
 
+    def _forget(self, *_: Any) -> None:
+        # After every call, one that made no prompt or raised too: tasks are the records' own.
+        self._of_call = None
+
     def _show_to_decoder(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> _Call:
@@ -135,10 +141,12 @@ class Prepending:
             return args, kwargs
         cache = inputs.get("past_key_values")
         if cache is not None and cache.get_seq_length() > 0:
-            return (), _continued(inputs, length)
+            return (), _continued(module, inputs, cache.get_seq_length() - length, length)
         embeds_BTD = _embeds(module, inputs)
         mask_BT = _own_mask(inputs, embeds_BTD, length)
-        task_ids_B, self._of_call = self._task_ids(len(embeds_BTD)), None
+        _refuse_left_padding(module, inputs, mask_BT)
+        _refuse_too_long(module, inputs.get("position_ids"), embeds_BTD.shape[1], length)
+        task_ids_B = self._task_ids(len(embeds_BTD))
         prompt_BLD = self._prompter.prompt(embeds_BTD, mask_BT, task_ids_B)
         self._added = length
         inputs["inputs_embeds"] = torch.cat([prompt_BLD, embeds_BTD], 1)
@@ -200,6 +208,48 @@ def _own_mask(inputs: dict[str, Any], embeds_BTD: torch.Tensor, length: int) -> 
     return mask
 
 
+def _refuse_left_padding(
+    module: PreTrainedModel, inputs: dict[str, Any], mask_BT: torch.Tensor | None
+) -> None:
+    # DeBERTa's distances are counted in the batch, whatever positions are given.
+    by_distance = getattr(module.config, "relative_attention", False)
+    if mask_BT is None or ("position_ids" in inputs and not by_distance):
+        return
+    if bool(((mask_BT[:, 0] == 0) & mask_BT.any(1)).any()):  # rows of padding alone have no token
+        raise ConfigurationError(
+            "Expected attention_mask to begin with 1 in every row. Padding on the left puts the "
+            "prompt as far from a record's tokens as the longest record of the batch is long. Pad "
+            "on the right, or, where the model goes by position_ids alone, pass them."
+        )
+
+
+def _refuse_too_long(
+    module: PreTrainedModel, positions: torch.Tensor | None, tokens: int, length: int
+) -> None:
+    table = _position_table(module)
+    if table is None:
+        return
+    before = 0 if table.padding_idx is None else table.padding_idx + 1  # RoBERTa counts from there
+    needed = tokens if positions is None else int(positions.max()) + 1 - before
+    if length + needed > table.num_embeddings - before:
+        raise ConfigurationError(
+            f"Expected prompt length={length} and {needed} positions of tokens to be at most "
+            f"{table.num_embeddings - before} together. The model has no more positions "
+            "(max_position_embeddings). Truncate the texts, or choose fewer num_virtual_tokens."
+        )
+
+
+def _position_table(module: nn.Module) -> nn.Embedding | None:
+    for path in _POSITION_TABLES:
+        try:
+            found = module.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(found, nn.Embedding):
+            return found
+    return None
+
+
 def _with_longer_mask(inputs: dict[str, Any], length: int) -> dict[str, Any]:
     mask = inputs.get("attention_mask")
     if mask is None or length == 0:
@@ -213,8 +263,12 @@ def _with_longer_mask(inputs: dict[str, Any], length: int) -> dict[str, Any]:
     return inputs | {"attention_mask": torch.cat([ones_BL, mask], 1)}
 
 
-def _continued(inputs: dict[str, Any], length: int) -> dict[str, Any]:
-    """Return inputs of a later step, whose cache holds the prompt."""
+def _continued(
+    module: PreTrainedModel, inputs: dict[str, Any], before: int, length: int
+) -> dict[str, Any]:
+    """Return inputs of a later step, whose cache holds the prompt and tokens before."""
+    new = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
+    _refuse_too_long(module, inputs.get("position_ids"), before + new.shape[1], length)
     if "position_ids" in inputs:
         inputs["position_ids"] = inputs["position_ids"] + length
     return _with_longer_mask(inputs, length)

@@ -23,6 +23,8 @@ from dpft.errors import ConfigurationError
 
 __all__ = ["configure", "refuse_without_task"]
 
+_LAST_TOKEN_POOLERS = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3"})
+
 
 def configure(model_type: str, task_type: str | None, **options: Any) -> PromptTuningConfig:
     """Configure prompt tuning with 20 rows drawn from the vocabulary.
@@ -37,8 +39,8 @@ def configure(model_type: str, task_type: str | None, **options: Any) -> PromptT
         peft's configuration.
 
     Raises:
-        ConfigurationError: If there is no task type, an option is unknown, or the text or the
-            tokenizer of `prompt_tuning_init="TEXT"` is missing.
+        ConfigurationError: If there is no task type, the head would see padding, an option is
+            unknown, or the text or the tokenizer of `prompt_tuning_init="TEXT"` is missing.
 
     Privacy:
         Nothing, no data touched. A text to start from must be public: it is not protected.
@@ -48,6 +50,13 @@ def configure(model_type: str, task_type: str | None, **options: Any) -> PromptT
         20 rows, beyond which gains are small.
     """
     refuse_without_task(AdapterName.PROMPT.value, task_type)
+    if task_type == "SEQ_CLS" and model_type in _LAST_TOKEN_POOLERS:
+        raise ConfigurationError(
+            f"Expected model_type={model_type} without a classification head for adapter=prompt. "
+            "peft hides the words from the head, which then reads the last position of the batch: "
+            "a record would depend on the length of its batch-mates. Choose adapter=attempt or "
+            "lora."
+        )
     filled: dict[str, Any] = {
         "task_type": task_type,
         "num_virtual_tokens": 20,

@@ -88,10 +88,14 @@ def when_peft_is_imported(do: Callable[[], None]) -> None:
 
 
 class _PeftFinder(MetaPathFinder):
-    """Finds peft where everybody else does, once, and lets a function follow its import."""
+    """Finds peft where everybody else does, and lets a function follow its import.
+
+    It stays until peft has been imported: many only ask whether there is a peft.
+    """
 
     def __init__(self, do: Callable[[], None]) -> None:
         self._do = do
+        self._is_asking = False
 
     def find_spec(
         self,
@@ -99,13 +103,20 @@ class _PeftFinder(MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002 - as the interface has it
         target: ModuleType | None = None,  # noqa: ARG002 - as the interface has it
     ) -> ModuleSpec | None:
-        if fullname != "peft":
+        if fullname != "peft" or self._is_asking:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        self._is_asking = True
+        try:
+            spec = find_spec(fullname)
+        finally:
+            self._is_asking = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenDo(spec.loader, self._do)
+            spec.loader = _ThenDo(spec.loader, self._finish)
         return spec
+
+    def _finish(self) -> None:
+        sys.meta_path.remove(self)
+        self._do()
 
 
 class _ThenDo(Loader):

@@ -91,6 +91,7 @@ _SUBLAYERS: dict[str, dict[str, str]] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
     "roberta": _BERT,
     "t5": {
         "houlsby": (

@@ -197,9 +197,13 @@ class AdapterTuner(BaseTuner):
 
     def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
         # Before any module is replaced, so that a refusal leaves the model whole.
+        placed = [key for key, each in model.named_modules() if isinstance(each, AdapterLayer)]
         for key, module in model.named_modules():
-            if key and self._check_target_module_exists(peft_config, key):
-                self.tuner_layer_cls.check(peft_config, _width(module, key, model))
+            name = _unwrapped(key, placed)
+            if not name or not self._check_target_module_exists(peft_config, name):
+                continue
+            self.tuner_layer_cls.check(peft_config, _width(module, key, model))
+            _refuse_overlap(name, [_unwrapped(each, placed) for each in placed])
 
     def _create_and_replace(  # noqa: PLR0913, PLR0917 - as peft calls it
         self,
@@ -277,6 +281,28 @@ def _refuse_several(adapter_names: str | list[str]) -> None:
         raise ConfigurationError(
             f"Expected active adapters={', '.join(adapter_names)} to be one. Stacked adapters are "
             "not defined for this method. Name one of them."
+        )
+
+
+def _unwrapped(key: str, placed: list[str]) -> str:
+    """Return the name of a module as without adapters, or nothing for a part of an adapter."""
+    for layer in sorted(placed, key=len, reverse=True):  # the inmost first: the others stay right
+        if key.startswith(f"{layer}."):
+            base, inside, rest = key[len(layer) + 1 :].partition(".")
+            if base != "base_layer":
+                return ""
+            key = f"{layer}{inside}{rest}"
+    return key
+
+
+def _refuse_overlap(target: str, adapted: list[str]) -> None:
+    for other in adapted:
+        if f"{target}.".startswith(f"{other}.") is f"{other}.".startswith(f"{target}."):
+            continue  # the same place, or apart
+        raise ConfigurationError(
+            f"Expected target={target} neither to contain nor to lie inside the adapted {other}. "
+            "peft would leave out a part of the adapter when it builds or reads it. Choose the "
+            "placement of the adapter that is there, or a model of its own."
         )
 
 

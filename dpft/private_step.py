@@ -10,11 +10,12 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from dpft import adapters
 from dpft.accounting import PoissonGaussian
 from dpft.charges import Charges
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss, modes_of
-from dpft.engine.refusals import refuse_unsupported_optimizer
+from dpft.engine.refusals import refuse_other_parameters, refuse_unsupported_optimizer
 from dpft.errors import BrokenGuaranteeError
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport, SyntheticRecords, run_preflight
@@ -101,6 +102,7 @@ class PrivateStep:
         settings: StepSettings | None = None,
     ) -> None:
         """Check that model and optimiser agree; nothing is drawn yet."""
+        adapters.refuse_unfit(model)
         self._engine = Engine(model, loss)
         self._optimizer = optimizer
         self._settings = settings or StepSettings()
@@ -308,17 +310,7 @@ class PrivateStep:
 
     def _check_optimizer(self) -> None:
         refuse_unsupported_optimizer(self._optimizer)
-        held = [p for group in self._optimizer.param_groups for p in group["params"]]
-        trained = {id(p): name for name, p in self._engine.parameters.items()}
-        if {id(p) for p in held} != trained.keys():
-            missing = [name for key, name in trained.items() if key not in {id(p) for p in held}]
-            strangers = sum(id(p) not in trained for p in held)
-            raise BrokenGuaranteeError(
-                f"Expected the optimiser to hold exactly the trainable parameters; missing "
-                f"{missing[:5]}, and {strangers} are not trainable parameters of the model. A "
-                "parameter outside would move without noise, or never. Build the optimiser after "
-                "the adapter, from the parameters with requires_grad."
-            )
+        refuse_other_parameters(self._optimizer, self._engine.parameters)
 
 
 def _source(pinned: object) -> SecretRandomness:

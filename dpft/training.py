@@ -408,9 +408,19 @@ def _with_adapter(
     built = model if adapter is None else _built(model, adapter, chosen.seed)
     adapters.refuse_unfit(built)
     if not chosen.train_head:
-        for name, parameter in built.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and ".modules_to_save." not in name)
+        _freeze_saved_modules(built)
     return built
+
+
+def _freeze_saved_modules(model: nn.Module) -> None:
+    saved = [p for name, p in model.named_parameters() if ".modules_to_save." in name]
+    if not saved:
+        raise ConfigurationError(
+            "Expected train_head=False with an adapter that saves a head beside itself. Nothing "
+            "was found to freeze. Leave it out, or freeze the head by requires_grad."
+        )
+    for parameter in saved:
+        parameter.requires_grad = False
 
 
 def _built(model: nn.Module, adapter: "PeftConfig | str", seed: int) -> nn.Module:

@@ -69,7 +69,8 @@ class Engine:
             BrokenGuaranteeError: If a gradient by-passed the engine.
             UnsupportedError: If an operation's per-record gradient cannot be shown to be exact.
         """
-        batch_size = self._check(batch)
+        self.refuse_changed_model()
+        batch_size = batch_size_of(batch)
         table = self._table(batch)
         buffers = self._copy_of_buffers()
         versions = self._versions()
@@ -123,7 +124,13 @@ class Engine:
                 "Let the forward pass write to no parameter."
             )
 
-    def _check(self, batch: _Batch) -> int:
+    def refuse_changed_model(self) -> None:
+        """Raise unless the model is as it was when the engine was made, and holds no gradient.
+
+        Raises:
+            BrokenGuaranteeError: If its trainable parameters changed, or one holds a gradient.
+            UnsupportedError: If it is in a state that cannot be clipped exactly.
+        """
         now = _trainable(self.model)
         if now.keys() != self.parameters.keys() or any(
             now[name] is not parameter for name, parameter in self.parameters.items()
@@ -136,7 +143,6 @@ class Engine:
             )
         refuse_unsupported(self.model)
         self._refuse_bypass("before")
-        return batch_size_of(batch)
 
     def _refuse_bypass(self, when: str) -> None:
         holding = [name for name, p in self.parameters.items() if p.grad is not None]

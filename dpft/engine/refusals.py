@@ -6,13 +6,15 @@ library that is not installed need not be imported.
 
 import functools
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from dpft.errors import UnsupportedError
+from dpft.errors import BrokenGuaranteeError, UnsupportedError
 
-__all__ = ["refuse_unsupported", "refuse_unsupported_optimizer"]
+__all__ = ["refuse_other_parameters", "refuse_unsupported", "refuse_unsupported_optimizer"]
 
 _COMPILED = "compiled code cannot be intercepted"
 _ATTACHED = "another engine is already attached"
@@ -89,6 +91,32 @@ def refuse_unsupported_optimizer(optimizer: object) -> None:
         raise UnsupportedError(
             f"Expected no hook before the step of {kind}. It could change gradients after clipping "
             "and noise, as gradient clipping does. Remove it; the engine bounds every record."
+        )
+
+
+def refuse_other_parameters(optimizer: Any, trained: Mapping[str, nn.Parameter]) -> None:
+    """Raise unless an optimiser holds exactly the trained parameters.
+
+    Args:
+        optimizer: Anything with `param_groups`.
+        trained: Trainable parameters by name.
+
+    Raises:
+        BrokenGuaranteeError: Naming some that it lacks.
+
+    Privacy:
+        Nothing, no data touched. What another optimiser holds would move without noise, or never
+        (`tests/dpft/test_step_refusals.py`).
+    """
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    named = {id(p): name for name, p in trained.items()}
+    if held != named.keys():
+        missing = [name for key, name in named.items() if key not in held]
+        raise BrokenGuaranteeError(
+            f"Expected the optimiser to hold exactly the trainable parameters; missing "
+            f"{missing[:5]}, and {len(held - named.keys())} are not trainable parameters of the "
+            "model. A parameter outside would move without noise, or never. Build the optimiser "
+            "after the adapter, from the parameters with requires_grad."
         )
 
 

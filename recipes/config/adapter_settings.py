@@ -70,6 +70,7 @@ class AttemptSettings:
         name: The method.
         num_virtual_tokens: Rows of every prompt.
         sources: Folders of prompts that were trained before. Unset: none.
+        public_sources: Names of the folders that no private record went into.
         num_random_sources: Sources drawn from the vocabulary. Unset: four, or none with `sources`.
         train_sources: Whether sources are trained too.
         bottleneck: Width of the attention network.
@@ -86,6 +87,7 @@ class AttemptSettings:
     name: AdapterName = AdapterName.ATTEMPT
     num_virtual_tokens: _PositiveInt = 100
     sources: _Names | None = None
+    public_sources: _Names | None = None
     num_random_sources: _NonNegativeInt | None = None
     train_sources: bool = False
     bottleneck: _PositiveInt = 100

@@ -1,5 +1,6 @@
 import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ Texts = Callable[..., dict[str, torch.Tensor]]
 Stirred = Callable[[nn.Module], nn.Module]
 Network = Mapping[str, torch.Tensor]
 ENCODERS = ("bert", "roberta", "distilbert", "deberta", "deberta-v2")
-ARCHITECTURES = [*ENCODERS, "gpt2", "t5", "llama", "mistral", "qwen2"]
+ARCHITECTURES = [*ENCODERS, "gpt2", "t5", "llama", "mistral", "qwen2", "qwen3"]
 ACTIVATION = {"houlsby": functional.silu, "pfeiffer": functional.relu}
 # Where h and x of the two sub-layers of a block are seen: (block, attention's h, feed-forward's h,
 # what takes x of the feed-forward layer, the norm after the sum).
@@ -39,7 +40,7 @@ SEEN: dict[str, list[tuple[str | None, ...]]] = {
         (*_ENCODER, "layer.1.layer_norm", None),
         (*_DECODER, "layer.2.layer_norm", None),
     ],
-    **{name: [_LLAMA] for name in ("llama", "mistral", "qwen2")},
+    **{name: [_LLAMA] for name in ("llama", "mistral", "qwen2", "qwen3")},
     **{
         name: [(_BERT[0].format(name.split("-")[0], "{}"), *_BERT[1:], "output.LayerNorm")]
         for name in ("bert", "roberta", "deberta", "deberta-v2")
@@ -347,19 +348,41 @@ def test_the_activation_follows_the_placement_unless_given() -> None:
     ] == ("gelu")
 
 
-@pytest.mark.parametrize("placement", ["houlsby", "pfeiffer"])
-def test_the_two_placements_live_side_by_side(placement: str, tiny: Tiny, texts: Texts) -> None:
-    batch = texts("bert")
-    alone = adapters.build("bottleneck", tiny("bert"), placement=placement, reduction_factor=4)
-    both = adapters.build("bottleneck", tiny("bert"), placement="houlsby", reduction_factor=4)
-    both.add_adapter("second", configure("bert", "SEQ_CLS", placement=placement))
-    both.add_adapter("third", alone.peft_config["default"])
-    both.set_adapter("third")
-    values = {
-        name.replace(".default", ".third"): value for name, value in alone.state_dict().items()
-    }
-    both.load_state_dict(values, strict=False)
-    torch.testing.assert_close(both(**batch).logits, alone(**batch).logits, rtol=0, atol=0)
+ORDERS = [(one, other) for one in ("houlsby", "pfeiffer") for other in ("houlsby", "pfeiffer")]
+
+
+def bottleneck(base: PreTrainedModel, placement: str) -> PeftModel:
+    options = {"placement": placement, "reduction_factor": 4, "init_std": 0.5}
+    return adapters.build("bottleneck", base, **options)
+
+
+@pytest.mark.parametrize(("first", "second"), ORDERS)
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "gpt2", "t5", "llama"])
+def test_two_placements_live_side_by_side_or_are_refused(
+    architecture: str, first: str, second: str, tiny: Tiny, texts: Texts, tmp_path: Path
+) -> None:
+    batch = texts(architecture)
+    alone, both = bottleneck(tiny(architecture), second), bottleneck(tiny(architecture), first)
+    alone.save_pretrained(str(tmp_path / "alone"))
+    before, state = both(**batch).logits, [*both.state_dict()]
+    if first != second and architecture not in ENCODERS:  # there, one place lies in the other
+        with pytest.raises(ConfigurationError, match="neither to contain nor to lie inside"):
+            both.add_adapter("second", alone.peft_config["default"])
+        with pytest.raises(ConfigurationError, match="neither to contain nor to lie inside"):
+            both.load_adapter(str(tmp_path / "alone"), "second")
+        assert [*both.state_dict()] == state
+        assert [*both.peft_config] == ["default"]
+        assert torch.equal(both(**batch).logits, before)
+        return
+    both.load_adapter(str(tmp_path / "alone"), "second")
+    both.set_adapter("second")
+    assert torch.equal(both(**batch).logits, alone(**batch).logits)
+    both.save_pretrained(str(tmp_path))
+    again = PeftModel.from_pretrained(tiny(architecture), str(tmp_path))
+    again.load_adapter(str(tmp_path / "second"), "second")
+    assert torch.equal(again(**batch).logits, before)
+    again.set_adapter("second")
+    assert torch.equal(again(**batch).logits, alone(**batch).logits)
 
 
 def gradients(model: PeftModel, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:

@@ -169,8 +169,22 @@ def test_what_would_break_linearity_is_refused(options: dict[str, Any]) -> None:
 
 
 def test_layers_that_start_otherwise_are_refused(tiny: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigurationError, match=r"linear layers, got .*word_embeddings"):
-        adapters.build("ffa_lora", tiny("bert"), target_modules=["word_embeddings"])
+    model = tiny("bert")
+    names = [name for name, _ in model.named_modules()]
+    for targets in (["word_embeddings"], ["query", "word_embeddings"], ["query", "LayerNorm"]):
+        with pytest.raises(ConfigurationError, match=r"linear layers, got .*(word_emb|LayerNorm)"):
+            adapters.build("ffa_lora", model, target_modules=targets)
+    parameters = ["encoder.layer.0.output.dense.weight"]
+    with pytest.raises(ConfigurationError, match=r"linear layers, got .*dense\.weight"):
+        adapters.build("ffa_lora", model, target_parameters=parameters)
+    assert [name for name, _ in model.named_modules()] == names
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_parts_of_an_adapter_are_no_target_of_the_next(tiny: Callable[..., Any]) -> None:
+    made = adapters.build("ffa_lora", tiny("bert"), target_modules=r".*query(\..*)?")
+    made.add_adapter("other", made.peft_config["default"])
+    assert len(factors(made, "A", "other")) == 2
 
 
 def test_it_does_not_mix_with_a_lora_whose_first_factor_is_trained(bert: Any) -> None:

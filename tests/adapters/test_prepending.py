@@ -161,7 +161,8 @@ def test_beams_keep_the_task_of_their_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, batch = adapted(architecture, num_tasks=2), texts(architecture)
-    batch.pop("decoder_input_ids", None)
+    if batch.pop("decoder_input_ids", None) is None:  # a decoder goes on from the last token
+        batch = {name: tensor.flip(1) for name, tensor in batch.items()}
     layer, seen = model.base_model.model.dpft_attempt, []
     prompt = layer.prompt
 
@@ -170,7 +171,6 @@ def test_beams_keep_the_task_of_their_record(
         return prompt(embeds, mask, tasks)
 
     monkeypatch.setattr(layer, "prompt", watched)
-    batch = {name: tensor.flip(1) for name, tensor in batch.items()}
     settings = {"max_new_tokens": 3, "do_sample": False, "num_beams": 2, "eos_token_id": None}
     model.generate(**batch, prompt_task_ids=IDS, **settings)
     assert seen == [[task for task in IDS.tolist() for _ in range(repeats)]]
@@ -238,6 +238,90 @@ def test_left_padding_counts_nothing_where_positions_are_given(
         alone = {name: tensor[2:3, 3:] for name, tensor in batch.items()}
         gap = without_cache(model, batch)[2, 3:] - without_cache(model, alone)[0]
         assert float(gap.abs().max()) <= 1e-12
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "t5"])
+def test_left_padding_without_positions_is_refused(
+    architecture: str, adapted: Adapted, texts: Texts
+) -> None:
+    model, batch = adapted(architecture), texts(architecture)
+    batch["attention_mask"] = batch["attention_mask"].flip(1)
+    with pytest.raises(ConfigurationError, match="attention_mask to begin with 1 in every row"):
+        model(**batch)
+    batch["attention_mask"] = torch.ones(4, 7, dtype=torch.long)
+    batch["attention_mask"][1] = 0  # no tokens, hence no distance to them
+    model(**batch)
+
+
+def test_left_padding_is_refused_where_distances_go_by_no_positions(
+    tiny: Tiny, texts: Texts, build: Build
+) -> None:
+    config: Any = tiny("deberta").config
+    config.relative_attention = True
+    base: Any = transformers.DebertaForSequenceClassification(config)
+    model = build(base.eval(), num_virtual_tokens=LENGTH)
+    batch = texts("deberta") | {"position_ids": torch.arange(7).expand(4, 7)}
+    model(**batch)
+    batch["attention_mask"] = batch["attention_mask"].flip(1)
+    with pytest.raises(ConfigurationError, match="where the model goes by position_ids alone"):
+        model(**batch)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "deberta", "gpt2"])
+def test_texts_that_leave_no_position_for_the_prompt_are_refused(
+    architecture: str, tiny: Tiny, build: Build
+) -> None:
+    config = tiny(architecture).config
+    config.max_position_embeddings = 24
+    auto: Any = transformers.AutoModel
+    base = auto.from_config(config)
+    model = build(base.eval(), num_virtual_tokens=LENGTH)
+    room = 24 - (config.pad_token_id + 1 if architecture == "roberta" else 0)
+    ids = torch.full((2, room - LENGTH), 7)
+    assert model(input_ids=ids).last_hidden_state.shape[1] == room - LENGTH
+    expected = rf"prompt length=3 and {room - 2} positions of tokens to be at most {room} together"
+    with pytest.raises(ConfigurationError, match=expected):
+        model(input_ids=torch.full((2, room - LENGTH + 1), 7))
+
+
+def test_positions_that_are_given_decide_what_is_too_long(adapted: Adapted, texts: Texts) -> None:
+    model, batch = adapted("gpt2"), texts("gpt2")
+    model(**batch, position_ids=torch.arange(14, 21).expand(4, 7))
+    with pytest.raises(ConfigurationError, match=r"prompt length=3 and 22 positions .* most 24 "):
+        model(**batch, position_ids=torch.arange(15, 22).expand(4, 7))
+
+
+def test_text_is_generated_up_to_the_last_position(adapted: Adapted, texts: Texts) -> None:
+    model, batch = adapted("gpt2"), texts("gpt2")
+    del batch["attention_mask"]
+    settings = {"do_sample": False, "eos_token_id": None}
+    assert model.generate(**batch, max_new_tokens=15, **settings).shape == (4, 22)
+    with pytest.raises(ConfigurationError, match=r"prompt length=3 and 22 positions .* most 24 "):
+        model.generate(**batch, max_new_tokens=16, **settings)
+
+
+@pytest.mark.parametrize("use", ["plain", "disabled", "continued", "encoded", "failed"])
+def test_tasks_of_a_call_are_not_kept_after_it(use: str, adapted: Adapted, texts: Texts) -> None:
+    architecture = "t5" if use == "encoded" else "gpt2"
+    model, batch = adapted(architecture, num_tasks=2), texts(architecture)
+    first = model(**batch, prompt_task_ids=IDS)
+    prepending = model.base_model.model.dpft_attempt.prepending
+    tasks: dict[str, Any] = {"prompt_task_ids": 1 - IDS}
+    if use == "disabled":
+        with model.disable_adapter():
+            model(**batch, **tasks)
+    elif use == "continued":
+        ids, mask = batch["input_ids"][:, :1], torch.ones(4, 8)
+        model(ids, attention_mask=mask, past_key_values=first.past_key_values, **tasks)
+    elif use == "encoded":
+        encoded: Any = (first.encoder_last_hidden_state,)
+        words = batch["decoder_input_ids"]
+        model(encoder_outputs=encoded, decoder_input_ids=words, **tasks)
+    elif use == "failed":
+        with pytest.raises(ConfigurationError, match="attention_mask"):
+            model(**(batch | {"attention_mask": torch.ones(4, 9)}), **tasks)
+    assert prepending._of_call is None
+    assert prepending._standing is None
 
 
 @pytest.mark.parametrize(

@@ -131,3 +131,9 @@ def test_peft_does_not_load_it_for_further_training(
     adapters.build("prompt", tiny("gpt2"), num_virtual_tokens=3).save_pretrained(str(tmp_path))
     with pytest.raises(ValueError, match="Cannot set a prompt learning adapter to trainable"):
         PeftModel.from_pretrained(tiny("gpt2"), str(tmp_path), is_trainable=True)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+def test_decoders_that_classify_are_refused(model_type: str) -> None:
+    with pytest.raises(ConfigurationError, match="length of its batch-mates"):
+        adapters.config("prompt", model_type, "SEQ_CLS")

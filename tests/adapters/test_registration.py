@@ -68,3 +68,20 @@ def test_what_waits_for_peft_runs_once_in_either_order_of_import(*, first: bool)
         "assert type(peft.__spec__.loader).__name__ == 'SourceFileLoader'",
     ]
     subprocess.run([sys.executable, "-c", "\n".join(code)], check=True)
+
+
+@pytest.mark.parametrize(
+    "asking", ["find_spec('peft')", "__import__('transformers').utils.is_peft_available()"]
+)
+def test_asking_whether_there_is_peft_changes_nothing(asking: str) -> None:
+    code = [
+        "from importlib.util import find_spec",
+        "from dpft.adapters.registration import when_peft_is_imported",
+        "calls = []",
+        "when_peft_is_imported(lambda: calls.append(1))",
+        asking,
+        "assert not calls",
+        "import peft",
+        "assert calls == [1] and 'DPFT_BOTTLENECK' in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING",
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(code)], check=True)

@@ -12,10 +12,12 @@ import transformers
 from peft import PeftModel, PromptTuningConfig, get_peft_model
 from torch import nn
 
+import dpft
 from dpft import adapters
 from dpft.adapters.attempt import AttemptConfig
 from dpft.adapters.source_prompts import read_prompt
 from dpft.errors import ConfigurationError
+from dpft.losses import CausalLanguageModelling
 
 pytestmark = [
     pytest.mark.usefixtures("norms_in_double"),
@@ -236,17 +238,37 @@ def test_trained_sources_are_switched_like_the_rest(tiny: Tiny, build: Build, pa
     assert not parts(model)["sources.weight"].requires_grad
 
 
-def test_training_over_sources_with_a_certificate_is_refused(
+def test_training_over_sources_that_may_be_private_is_refused(
     tiny: Tiny, tuned: Callable[..., str], tmp_path: Path, build: Build
 ) -> None:
-    run, public = Path(tuned("mnli/adapter")).parent, tuned("sst2")
+    run, other = Path(tuned("mnli/adapter")).parent, tuned("sst2")
     (run / "certificate.json").write_text("{}")
-    model: Any = build(tiny("gpt2"), num_virtual_tokens=LENGTH, sources=[public])
-    adapters.refuse_unfit(model)
-    model.add_source(run)
-    built = build(tiny("gpt2"), num_virtual_tokens=LENGTH, sources=[public, str(run)])
-    built.save_pretrained(str(tmp_path / "out"))
+    settings = {"num_virtual_tokens": LENGTH, "public_sources": ["sst2", "mnli"]}
+
+    def made(*sources: str | Path) -> Any:
+        return build(tiny("gpt2"), sources=[str(source) for source in sources], **settings)
+
+    public, later, certified = made(other), made(other), made(other, run)
+    adapters.refuse_unfit(public)
+    public.add_source(torch.ones(LENGTH, WIDTH), "ones", public=True)
+    adapters.refuse_unfit(public)
+    later.add_source(run, public=True)
+    certified.save_pretrained(str(tmp_path / "out"))
     loaded = PeftModel.from_pretrained(tiny("gpt2"), str(tmp_path / "out"))
-    for each in (model, built, loaded):
+    for each in (later, certified, loaded):
         with pytest.raises(ConfigurationError, match="sources=mnli to be public"):
             adapters.refuse_unfit(each)
+    undeclared = build(tiny("gpt2"), num_virtual_tokens=LENGTH, sources=[other])
+    public.add_source(torch.ones(LENGTH, WIDTH), "tensor")
+    for each, name in ((undeclared, "sst2"), (public, "tensor")):
+        with pytest.raises(ConfigurationError, match=f"sources={name} to be public"):
+            adapters.refuse_unfit(each)
+
+
+def test_an_own_loop_refuses_them_too(tiny: Tiny, tuned: Callable[..., str], build: Build) -> None:
+    model = build(tiny("gpt2"), num_virtual_tokens=LENGTH, sources=[tuned("sst2")])
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    privacy = dpft.Privacy(noise_multiplier=1.0, delta=1e-3, expected_batch_size=2, steps=1)
+    loss = CausalLanguageModelling()
+    with pytest.raises(ConfigurationError, match="sources=sst2 to be public"):
+        dpft.PrivateStep(model, torch.optim.SGD(trained, lr=0.1), privacy, loss)

@@ -11,7 +11,7 @@ from dpft.adapters.targets import sublayer_targets
 from dpft.errors import ConfigurationError
 
 ENCODERS = ("bert", "deberta", "deberta-v2", "distilbert", "roberta")
-ARCHITECTURES = [*ENCODERS, "gpt2", "llama", "mistral", "qwen2", "t5"]
+ARCHITECTURES = [*ENCODERS, "gpt2", "llama", "mistral", "qwen2", "qwen3", "t5"]
 
 
 class Pair(nn.Module):

@@ -133,6 +133,13 @@ def test_a_module_that_is_no_transformer_is_copied_whole() -> None:
     assert torch.equal(twin(hidden), layers(model)[0](hidden))
 
 
+def test_parts_of_an_adapter_are_no_target_of_the_next() -> None:
+    config = BottleneckConfig(reduction_factor=2, target_modules=r"0(\..*)?")
+    model = get_peft_model(nn.Sequential(nn.Linear(6, 8)), config)
+    model.add_adapter("second", config)
+    assert len(layers(model)) == 1
+
+
 class Copied(nn.Identity):
     """Has a way of its own to be copied, as compiled modules do."""
 

@@ -244,3 +244,9 @@ def test_nothing_but_public_numbers_is_in_the_certificate() -> None:
         "sampler",
         "unit",
     }
+
+
+def test_a_head_that_is_not_there_cannot_be_frozen() -> None:
+    headless = LoraConfig(target_modules=["query"], r=2)
+    with pytest.raises(ConfigurationError, match="train_head=False"):
+        fit(FitOptions(train_head=False), adapter=headless)

@@ -74,7 +74,7 @@ def test_opacus_takes_the_step_that_a_loop_over_records_would(
 ) -> None:
     model = prepare(method, "bert")
     _, optimizer, loader, _ = private(model, records)
-    samples = GradSamples(model, losses)
+    samples = GradSamples(model, optimizer, losses)
     for batch in loader:
         before = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
         expected = clipped_mean(loop(model, batch, losses))
@@ -94,7 +94,7 @@ def test_poisson_samples_are_trained_on_and_accounted_also_empty_ones(
     _, optimizer, loader, engine = private(
         model, Records(texts(3)), noise=1.0, batch=1, poisson=True
     )
-    samples, sizes = GradSamples(model, losses), set()
+    samples, sizes = GradSamples(model, optimizer, losses), set()
     torch.manual_seed(3)
     for _ in range(4):
         for batch in loader:
@@ -114,7 +114,7 @@ def test_physical_batches_of_opacus_add_up(
     def train(largest: int) -> dict[str, torch.Tensor]:
         model = prepare("prompt", "bert")
         _, optimizer, loader, _ = private(model, records, batch=RECORDS, poisson=True)
-        samples = GradSamples(model, losses)
+        samples = GradSamples(model, optimizer, losses)
         torch.manual_seed(1)
         for batch in physical(loader, optimizer, largest):
             samples.fill(batch)
@@ -138,14 +138,14 @@ def test_two_batches_in_one_step_are_refused(
 ) -> None:
     model = prepare("lora", "bert")
     _, optimizer, _, _ = private(model, records)
-    samples = GradSamples(model, losses)
+    samples = GradSamples(model, optimizer, losses)
     batch = default_collate([records[i] for i in range(2)])
     samples.fill(batch)
     with pytest.raises(BrokenGuaranteeError, match="before fill"):
         samples.fill(batch)
-    optimizer.step()
-    optimizer.zero_grad()
+    assert all(vars(p).get("grad_sample") is None for p in model.parameters())
     samples.fill(batch)
+    optimizer.step()
 
 
 def test_a_model_under_opacus_own_hooks_is_refused(
@@ -161,5 +161,38 @@ def test_a_model_under_opacus_own_hooks_is_refused(
             noise_multiplier=1.0,
             max_grad_norm=CLIP_NORM,
         )
+    plain = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=RATE)
     with pytest.raises(BrokenGuaranteeError, match="another engine"):
-        GradSamples(model, losses).fill(default_collate([records[0]]))
+        GradSamples(model, plain, losses).fill(default_collate([records[0]]))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+def test_a_record_that_is_not_finite_contributes_zero(bad: float) -> None:
+    model = nn.Linear(2, 1)
+    rows = torch.tensor([[1.0, 2.0], [bad, 1.0], [0.5, -1.0]])
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    samples = GradSamples(model, optimizer, lambda m, batch: m(batch["x"]).square().sum(1))
+    samples.fill({"x": rows})
+    for parameter in model.parameters():
+        grads = parameter.grad_sample  # type: ignore[attr-defined]  # opacus' name
+        assert bool(torch.isfinite(grads).all())
+        assert not bool(grads[1].any())
+        assert bool(grads[0].any())
+
+
+def test_an_optimiser_of_other_parameters_is_refused(
+    prepare: Prepare, losses: PerRecordLoss
+) -> None:
+    model = prepare("lora", "bert")
+    some = [p for p in model.parameters() if p.requires_grad][1:]
+    with pytest.raises(BrokenGuaranteeError, match="exactly the trainable parameters"):
+        GradSamples(model, torch.optim.SGD(some, lr=RATE), losses)
+
+
+def test_a_model_that_changed_is_refused_even_for_an_empty_batch() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    samples = GradSamples(model, optimizer, lambda m, batch: m(batch["x"]).square().sum(1))
+    model.weight = nn.Parameter(torch.zeros(1, 2))
+    with pytest.raises(BrokenGuaranteeError, match="new tensors"):
+        samples.fill({"x": torch.empty(0, 2)})
