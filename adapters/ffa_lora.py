@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, LoraModel, PeftConfig, PeftModel, PeftType, mapping
+from peft import LoraConfig, LoraModel, PeftConfig, PeftType, mapping
 from peft.tuners.lora import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -179,9 +179,8 @@ def refuse_thawed(model: nn.Module) -> None:
     Privacy:
         Nothing, no data touched.
     """
-    if not isinstance(model, PeftModel):
-        return
-    for name, config in model.peft_config.items():
+    configs: dict[str, Any] = getattr(model, "peft_config", {})  # also of transformers' own
+    for name, config in configs.items():
         thawed = any(
             parameter.requires_grad
             for path, parameter in model.named_parameters()

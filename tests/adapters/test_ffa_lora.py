@@ -154,6 +154,11 @@ def test_one_whose_first_factor_would_be_trained_is_refused(
         adapters.refuse_unfit(thawed)
     with pytest.raises(ConfigurationError, match="adapter=default to be frozen"):
         _with_adapter(thawed, None, FitOptions())  # how `dpft.fit` takes a model as it is
+    native = tiny("bert")
+    native.load_adapter(str(tmp_path))
+    native.set_adapter("default")
+    with pytest.raises(ConfigurationError, match="adapter=default to be frozen"):
+        adapters.refuse_unfit(native)
     adapters.refuse_unfit(PeftModel.from_pretrained(tiny("bert"), str(tmp_path)))
     adapters.refuse_unfit(bert)
     adapters.refuse_unfit(adapters.build("lora", tiny("bert")))
