@@ -11,7 +11,6 @@ import torch
 from peft import LoraConfig, PeftModel, PeftType, get_peft_model
 from torch import nn
 
-import dpft
 from dpft import adapters
 from dpft.adapters import ffa_lora
 from dpft.adapters.ffa_lora import FfaLoraConfig, configure
@@ -204,24 +203,6 @@ def test_sums_keep_the_rank(tiny: Callable[..., Any], stirred: Callable[..., nn.
         factors(model, "A").values(), factors(model, "A", "other").values(), strict=True
     ):
         assert torch.equal(one, other)  # the same seed, hence B + B' over the same A
-
-
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "gpt2", "t5", "llama"])
-def test_gradients_equal_a_loop_over_single_records(
-    architecture: str,
-    tiny: Callable[..., Any],
-    stirred: Callable[..., nn.Module],
-    texts: Callable[..., Tensors],
-    losses: Any,
-    loop: Callable[..., Tensors],
-    gradient_error: Callable[..., float],
-) -> None:
-    made = adapters.build("ffa_lora", tiny(architecture), r=2).double()
-    model, batch = stirred(made), texts(architecture)
-    expected = loop(model, batch)
-    assert not any("lora_A" in name for name in expected)
-    assert all(bool(grads.any()) for grads in expected.values())
-    assert gradient_error(dpft.per_record_gradients(model, losses, batch), expected) <= 1e-9
 
 
 def test_the_configuration_in_memory_is_its_own_and_on_disk_a_lora() -> None:
