@@ -105,7 +105,7 @@ class AttemptLayer(AdapterLayer):
         Privacy:
             Nothing, no data touched.
         """
-        raise NotImplementedError
+        raise NotImplementedError("A prompt is more than a configuration tells: call hold.")
 
     def adapted(self, adapter_name: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the active one
         """Return each record's prompt, see `prompt`.

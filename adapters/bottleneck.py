@@ -117,7 +117,7 @@ class BottleneckLayer(SublayerLayer):
         """Return A(hidden).
 
         Privacy:
-            Row b depends on record b alone (test_bottleneck.py: gradients of single records).
+            Row b depends on record b alone (`tests/adapters/test_gradients.py`).
         """
         if adapter_name in self.dpft_bottleneck_norm_before:
             hidden = self.dpft_bottleneck_norm_before[adapter_name](hidden)

@@ -20,6 +20,7 @@ ARCHITECTURES = ("bert", "roberta", "gpt2", "t5", "llama")
 WITHOUT_BIASES = ("t5", "llama")
 PROMPT = {"num_virtual_tokens": 3}
 NARROW = {"reduction_factor": 4}
+NORMS = {"ln_before": True, "ln_after": True}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "attempt": ("attempt", {**PROMPT, "bottleneck": 5, "temperature": 4.0}),
     "bitfit": ("bitfit", {}),
@@ -29,8 +30,10 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "factorised_rule": ("compacter", {**NARROW, "factorised_rule": True}),
     "ffa_lora": ("ffa_lora", {}),
     "houlsby": ("bottleneck", NARROW),
+    "houlsby_norms": ("bottleneck", {**NARROW, **NORMS}),
     "ia3": ("ia3", {}),
     "pfeiffer": ("bottleneck", {**NARROW, "placement": "pfeiffer"}),
+    "pfeiffer_norms": ("bottleneck", {**NARROW, **NORMS, "placement": "pfeiffer"}),
     "prefix": ("prefix", PROMPT),
     "prefix_projected": (
         "prefix",
