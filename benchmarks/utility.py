@@ -10,17 +10,15 @@ is left. Needs DPFT_ASSETS.
 
 import argparse
 import dataclasses
-import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reporting import machine, markdown, save
+from benchmarks.reporting import markdown, save
+from benchmarks.runs import results_in, run_or_resume
 
 __all__ = ["Cell", "cells", "main", "table"]
 
@@ -41,7 +39,6 @@ _PRIVATE: dict[float, tuple[str, ...]] = {
     3.0: (_LARGE_BATCH, "optim.learning_rate=5e-3"),
     1.0: (_LARGE_BATCH, "optim.learning_rate=7e-3"),
 }
-_KEPT = ("epsilon", "delta", "noise_multiplier", "expected_batch_size", "steps", "updates")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +64,9 @@ class Cell:
     def overrides(self) -> list[str]:
         """Return what the command line is given."""
         model = Path(os.environ["DPFT_ASSETS"], "models", "minilm-l6")
-        if self.epsilon is None:
-            guarantee = _WITHOUT_PRIVACY
-        else:
-            guarantee = (f"privacy.epsilon={self.epsilon}", *_PRIVATE[self.epsilon])
+        guarantee = list(_WITHOUT_PRIVACY)
+        if self.epsilon is not None:
+            guarantee = [f"privacy.epsilon={self.epsilon}", *_PRIVATE[self.epsilon]]
         return [
             "experiment=sst2_minilm_lora",
             f"model={model}",
@@ -132,44 +128,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=_RESULTS, help="the committed JSON")
     parser.add_argument("--cells", type=int, default=sum(_SEEDS.values()), help="at most")
     chosen = parser.parse_args(argv)
-    found = _read(chosen.results)
+    found = results_in(chosen.results)
     done = {(cell["target_epsilon"], cell["seed"]) for cell in found["cells"]}
     missing = [cell for cell in cells() if (cell.epsilon, cell.seed) not in done]
     for cell in missing[: chosen.cells]:
-        found["cells"].append(_run(cell, chosen.runs / cell.name))
+        reached = run_or_resume(cell.overrides(), chosen.runs / cell.name)
+        found["cells"].append({"target_epsilon": cell.epsilon, "seed": cell.seed, **reached})
         save(chosen.results, found)
     print(table(found["cells"]))
     return 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {"machine": machine("cpu"), "cells": []}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def _run(cell: Cell, folder: Path) -> dict[str, Any]:
-    """Run or resume one cell; its processor time counts this process's children alone."""
-    begun = (folder / "charges.jsonl").exists()
-    where = f"run.resume={folder}" if begun else f"hydra.run.dir={folder}"
-    before = _processor_seconds()
-    if not (folder / "metrics.json").exists():
-        command = [sys.executable, "-m", "dpft", "train", *cell.overrides(), where]
-        subprocess.run(command, check=True)  # noqa: S603 - our own command line
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return {
-        "target_epsilon": cell.epsilon,
-        "seed": cell.seed,
-        "accuracy": metrics["metrics"]["accuracy"],
-        **{name: metrics[name] for name in _KEPT},
-        "cpu_seconds": None if begun else round(_processor_seconds() - before),
-    }
-
-
-def _processor_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
