@@ -17,7 +17,7 @@ from dpft.adapters.attempt_config import TYPE, AttemptConfig
 from dpft.adapters.attention_prompts import attention_weights, mix, pool_tokens
 from dpft.adapters.prepending import Prepending
 from dpft.adapters.source_prompts import Prompts
-from dpft.adapters.tuners import AdapterLayer
+from dpft.adapters.switched_layer import SwitchedLayer
 from dpft.errors import ConfigurationError
 
 __all__ = ["PREFIX", "AttemptLayer", "PromptTable"]
@@ -70,7 +70,7 @@ class PromptTable(nn.Module):
             self._placeholder = []
 
 
-class AttemptLayer(AdapterLayer):
+class AttemptLayer(SwitchedLayer):
     """Prompts and attention of every ATTEMPT adapter of a model; it replaces no module.
 
     Args:
@@ -95,25 +95,6 @@ class AttemptLayer(AdapterLayer):
         self.prepending = Prepending(self)
         self.dpft_attempt_temperature: dict[str, float] = {}
         self.frozen_peft_weight_names: dict[str, tuple[str, ...]] = {}
-
-    def create(self, adapter_name: str, config: Any) -> None:
-        """Refuse: prompts are given, see `hold`.
-
-        Raises:
-            NotImplementedError: Always.
-
-        Privacy:
-            Nothing, no data touched.
-        """
-        raise NotImplementedError("A prompt is more than a configuration tells: call hold.")
-
-    def adapted(self, adapter_name: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the active one
-        """Return each record's prompt, see `prompt`.
-
-        Privacy:
-            As `prompt`.
-        """
-        return self.prompt(*args, **kwargs)
 
     def hold(self, adapter_name: str, config: AttemptConfig, prompts: Prompts) -> None:
         """Take up an adapter's prompts, with a fresh attention network drawn by the seed.
@@ -245,5 +226,11 @@ def _of_tasks(
             f"Expected prompt_task_ids of shape {list(task_ids_B.shape)} to have shape [{records}],"
             " one task for each record. Pass as many as there are records."
         )
-    flat_BX = functional.embedding(task_ids_B, targets_KLD.flatten(1))  # refuses negative numbers
+    # which record it is stays unsaid; on the meta device there is no number to look at
+    if not task_ids_B.is_meta and ((task_ids_B < 0) | (task_ids_B >= tasks)).any():
+        raise ConfigurationError(
+            f"Expected prompt_task_ids in 0 to {tasks - 1}. Each number names one of {tasks} tasks "
+            "of the adapter. Correct them, or build the adapter with more tasks."
+        )
+    flat_BX = functional.embedding(task_ids_B, targets_KLD.flatten(1))
     return flat_BX.view(records, *shape)

@@ -12,13 +12,14 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
+from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
 from torch import nn
 
+from dpft.adapters.switched_layer import SwitchedLayer, merge_refused, refuse_several
 from dpft.errors import ConfigurationError
 
 __all__ = ["AdapterLayer", "AdapterTuner"]
@@ -26,33 +27,8 @@ __all__ = ["AdapterLayer", "AdapterTuner"]
 _WIDTHS = ("out_features", "nf", "embedding_dim")  # of Linear, transformers' Conv1D, Embedding
 
 
-class AdapterLayer(nn.Module, BaseTunerLayer):
-    """A frozen module with adapters around it, at most one of them active.
-
-    A method sets `adapter_layer_names` to the names of its containers, each of them beginning with
-    its prefix, `container` to their class, and writes `create` and `adapted`. What it keeps by
-    adapter in plain dictionaries, it names in `other_param_names`.
-
-    Args:
-        base_layer: Module to adapt.
-        width: Size of the last dimension of what it returns.
-        place: A tensor on the device and in the type that new adapters take. Modules without a
-            parameter, as dropout, have no other way to tell.
-    """
-
-    container: ClassVar[type[nn.ModuleDict] | type[nn.ParameterDict]] = nn.ModuleDict
-    _place: torch.Tensor
-
-    def __init__(self, base_layer: nn.Module, width: int, place: torch.Tensor) -> None:
-        super().__init__()
-        self.base_layer = base_layer
-        self.width = width
-        self.merged_adapters: list[str] = []  # stays empty; the class would share its own
-        self._active_adapter: list[str] = []
-        empty = torch.empty(0, device=place.device, dtype=place.dtype)
-        self.register_buffer("_place", empty, persistent=False)  # moves with the model
-        for name in self.adapter_layer_names:
-            setattr(self, name, self.container())
+class AdapterLayer(SwitchedLayer):
+    """A frozen module with adapters around it; a method writes `create` and `adapted`."""
 
     @classmethod
     def check(cls, config: Any, width: int) -> None:
@@ -139,61 +115,20 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         tensor = held if isinstance(held, torch.Tensor) else next(held.parameters())
         return tensor.dtype
 
-    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:  # noqa: FBT001, FBT002 - as peft calls it
-        """Make one adapter active and trainable, or none.
-
-        Raises:
-            ConfigurationError: If several are given.
-
-        Privacy:
-            Nothing, no data touched.
-        """
-        _refuse_several(adapter_names)
-        super().set_adapter(adapter_names, inference_mode=inference_mode)
-
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 - as peft calls it
-        """Refuse: the adapter is no change of weights.
-
-        Raises:
-            ConfigurationError: Always.
-
-        Privacy:
-            Nothing, no data touched.
-        """
-        raise ConfigurationError(_merge_refused(type(self).__name__))
-
-    def unmerge(self) -> None:
-        """Do nothing, as nothing was merged.
-
-        Privacy:
-            Nothing, no data touched.
-        """
-
-    def _get_base_layer_device_and_dtype(
-        self,
-        base_layer: nn.Module,  # noqa: ARG002 - peft looks for its weight, which it may not have
-    ) -> tuple[torch.device, torch.dtype]:
-        return self._place.device, self._place.dtype
-
-    def __getattr__(self, name: str) -> Any:
-        # Models ask their blocks for attributes. Double underscores belong to copy and pickle,
-        # which also meet the object before it has a base layer.
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "base_layer" or name.startswith("__"):
-                raise
-            return getattr(self.base_layer, name)
-
 
 class AdapterTuner(BaseTuner):
     """Puts layers of one method around the targets of a model, and takes them off.
 
     A method sets `prefix` and `tuner_layer_cls`, and fills in targets that were not given in
-    `_prepare_adapter_config`.
+    `_prepare_adapter_config`. One that places no layer by itself needs no `AdapterLayer`.
     """
 
-    tuner_layer_cls: type[AdapterLayer]
+    tuner_layer_cls: type[SwitchedLayer]
+
+    @property
+    def _placed_class(self) -> type[AdapterLayer]:
+        assert issubclass(self.tuner_layer_cls, AdapterLayer), "this method places no layers"
+        return self.tuner_layer_cls
 
     def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
         # Before any module is replaced, so that a refusal leaves the model whole.
@@ -202,7 +137,7 @@ class AdapterTuner(BaseTuner):
             name = _unwrapped(key, placed)
             if not name or not self._check_target_module_exists(peft_config, name):
                 continue
-            self.tuner_layer_cls.check(peft_config, _width(module, key, model))
+            self._placed_class.check(peft_config, _width(module, key, model))
             _refuse_overlap(name, [_unwrapped(each, placed) for each in placed])
 
     def _create_and_replace(  # noqa: PLR0913, PLR0917 - as peft calls it
@@ -215,11 +150,11 @@ class AdapterTuner(BaseTuner):
         current_key: str,
         parameter_name: str | None = None,  # noqa: ARG002 - as peft calls it
     ) -> None:
-        if isinstance(target, self.tuner_layer_cls):
+        if isinstance(target, self._placed_class):
             target.add(adapter_name, peft_config)
             return
         place = _place(target, parent, self.model)
-        layer = self.tuner_layer_cls(target, _width(target, current_key, self.model), place)
+        layer = self._placed_class(target, _width(target, current_key, self.model), place)
         layer.add(adapter_name, peft_config)
         layer.set_adapter(self.active_adapters, inference_mode=peft_config.inference_mode)
         self._replace_module(parent, target_name, layer, target)
@@ -244,7 +179,7 @@ class AdapterTuner(BaseTuner):
 
     def _check_merge_allowed(self) -> None:
         # First of all: peft unloads layer by layer, and would stop half way.
-        raise ConfigurationError(_merge_refused(type(self).__name__))
+        raise ConfigurationError(merge_refused(type(self).__name__))
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:  # noqa: FBT001, FBT002 - as peft calls it
         """Make one adapter active and trainable, or none.
@@ -255,7 +190,7 @@ class AdapterTuner(BaseTuner):
         Privacy:
             Nothing, no data touched.
         """
-        _refuse_several(adapter_name)
+        refuse_several(adapter_name)
         super().set_adapter(adapter_name, inference_mode=inference_mode)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002 - as peft calls it
@@ -274,14 +209,6 @@ class AdapterTuner(BaseTuner):
                 "adapter. Call set_adapter, once a group of rows."
             )
         yield
-
-
-def _refuse_several(adapter_names: str | list[str]) -> None:
-    if not isinstance(adapter_names, str) and len(adapter_names) > 1:
-        raise ConfigurationError(
-            f"Expected active adapters={', '.join(adapter_names)} to be one. Stacked adapters are "
-            "not defined for this method. Name one of them."
-        )
 
 
 def _unwrapped(key: str, placed: list[str]) -> str:
@@ -304,13 +231,6 @@ def _refuse_overlap(target: str, adapted: list[str]) -> None:
             "peft would leave out a part of the adapter when it builds or reads it. Choose the "
             "placement of the adapter that is there, or a model of its own."
         )
-
-
-def _merge_refused(name: str) -> str:
-    return (
-        f"Expected no merge of {name} into the weights. The adapter is no change of weights, so "
-        "that no merged model equals the adapted one. Keep the adapter, or take it off by unload()."
-    )
 
 
 def _is_chosen_layer(config: Any, key: str) -> bool:

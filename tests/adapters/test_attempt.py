@@ -179,6 +179,9 @@ def test_each_record_uses_the_prompt_of_its_task(
         model(**batch)
     with pytest.raises(ConfigurationError, match=r"to have shape \[4\]"):
         model(**batch, prompt_task_ids=torch.tensor([0, 1]))
+    for stranger in (-1, 2):
+        with pytest.raises(ConfigurationError, match="prompt_task_ids in 0 to 1"):
+            model(**batch, prompt_task_ids=torch.tensor([0, 1, stranger, 0]))
     with model.disable_adapter():
         assert torch.isfinite(model(**batch, prompt_task_ids=IDS).logits).all()
 
