@@ -20,6 +20,7 @@ from dpft.accounting.calibration import (
     calibrate_steps,
 )
 from dpft.accounting.certificate import Certificate, RunRecord
+from dpft.accounting.dataset_use import DatasetUse, Partition
 from dpft.accounting.errors import (
     AccountantError,
     BudgetError,
@@ -28,8 +29,31 @@ from dpft.accounting.errors import (
     LedgerError,
 )
 from dpft.accounting.grid import DEFAULT_GRID, Grid
-from dpft.accounting.mechanisms import Adjacency, PoissonGaussian, mechanism_from_json
+from dpft.accounting.inputs import Input, InputRole, InputStatus
+from dpft.accounting.mechanisms import (
+    Adjacency,
+    Composed,
+    DiscreteLaplace,
+    FixedBatchGaussian,
+    Gaussian,
+    Laplace,
+    Mechanism,
+    Opaque,
+    PoissonGaussian,
+    RepeatAndSelect,
+    Selection,
+    TruncatedPoissonGaussian,
+    Unit,
+    UserPoissonGaussian,
+    first_steps,
+    mechanism_from_json,
+    steps_of,
+    unit_of,
+)
+from dpft.accounting.profile import attack_tpr, curve, delta_of, gdp_mu, numerical_error
+from dpft.accounting.publication import Publication
 from dpft.accounting.registry import accountant_names, register
+from dpft.accounting.run_record import LedgerReference, SelectionStatus
 from dpft.accounting.schedule import sample_rate_of, steps_from_epochs
 
 __all__ = [
@@ -39,21 +63,49 @@ __all__ = [
     "Adjacency",
     "BudgetError",
     "Certificate",
+    "Composed",
     "ConfigurationError",
+    "DatasetUse",
+    "DiscreteLaplace",
     "DpftError",
+    "FixedBatchGaussian",
+    "Gaussian",
     "Grid",
+    "Input",
+    "InputRole",
+    "InputStatus",
+    "Laplace",
     "LedgerError",
+    "LedgerReference",
+    "Mechanism",
+    "Opaque",
+    "Partition",
     "PoissonGaussian",
     "PrivacyTarget",
+    "Publication",
+    "RepeatAndSelect",
     "RunRecord",
+    "Selection",
+    "SelectionStatus",
+    "TruncatedPoissonGaussian",
+    "Unit",
+    "UserPoissonGaussian",
     "accountant_names",
+    "attack_tpr",
     "calibrate",
     "calibrate_batch_size",
     "calibrate_noise_multiplier",
     "calibrate_steps",
+    "curve",
+    "delta_of",
     "epsilon",
+    "first_steps",
+    "gdp_mu",
     "mechanism_from_json",
+    "numerical_error",
     "register",
     "sample_rate_of",
     "steps_from_epochs",
+    "steps_of",
+    "unit_of",
 ]

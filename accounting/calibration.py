@@ -10,7 +10,12 @@ from collections.abc import Callable
 from dpft.accounting.accountants import Accountant, epsilon
 from dpft.accounting.errors import ConfigurationError
 from dpft.accounting.grid import CALIBRATION_GRID, DEFAULT_GRID, Grid
-from dpft.accounting.mechanisms import Adjacency, PoissonGaussian
+from dpft.accounting.mechanisms import (
+    Adjacency,
+    Mechanism,
+    PoissonGaussian,
+    UserPoissonGaussian,
+)
 from dpft.accounting.registry import accountant_names
 from dpft.accounting.rules import (
     count_problems,
@@ -30,6 +35,7 @@ __all__ = [
     "calibrate_steps",
 ]
 
+_Run = PoissonGaussian | UserPoissonGaussian
 _UNITS_PER_NOISE = 10_000
 _LOWEST_NOISE = 100  # 0.01: below it epsilon is beyond 1e5 in every setting of interest
 _LARGEST_NOISE = 10**9  # 1e5
@@ -46,6 +52,10 @@ class PrivacyTarget:
         accountant: A member of `Accountant` or its value.
         adjacency: The neighbouring relation, a member of `Adjacency` or its value.
         num_records: Public number of records, or None.
+        records_per_user: Largest number of records of one user, if the guarantee is to cover whole
+            users; None if it covers single records.
+        beside: What else is released of the same records and counts against the target, such as
+            a noisy metric.
 
     Raises:
         ConfigurationError: If a field is out of range; all such fields are named together.
@@ -63,21 +73,24 @@ class PrivacyTarget:
     accountant: str = Accountant.PLD
     adjacency: Adjacency = Adjacency.ADD_OR_REMOVE
     num_records: int | None = None
+    records_per_user: int | None = None
+    beside: tuple[Mechanism, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every field."""
-        records = self.num_records
+        records, group = self.num_records, self.records_per_user
         require(
             positive_problems("epsilon", self.epsilon),
             [] if records is None else count_problems("num_records", records),
+            [] if group is None else count_problems("records_per_user", group),
             delta_problems(self.delta, records),
             name_problems("accountant", self.accountant, accountant_names()),
             name_problems("adjacency", self.adjacency, [member.value for member in Adjacency]),
         )
         object.__setattr__(self, "adjacency", Adjacency(self.adjacency))
 
-    def spent(self, mechanism: PoissonGaussian, grid: Grid = DEFAULT_GRID) -> float:
-        """Return the epsilon of a mechanism at this delta, by this accountant.
+    def spent(self, mechanism: Mechanism, grid: Grid = DEFAULT_GRID) -> float:
+        """Return the epsilon of a mechanism and what is beside it, at this delta.
 
         Args:
             mechanism: What runs.
@@ -89,10 +102,34 @@ class PrivacyTarget:
         Privacy:
             Nothing, no data touched.
         """
-        return epsilon(mechanism, self.delta, accountant=self.accountant, grid=grid)
+        all_ = (mechanism, *self.beside)
+        return epsilon(all_, self.delta, accountant=self.accountant, grid=grid)
+
+    def run(self, noise_multiplier: float, sample_rate: float, steps: int) -> _Run:
+        """Return a run of these numbers, stated for the unit and the relation asked for.
+
+        Args:
+            noise_multiplier: Noise std divided by the clip norm, > 0.
+            sample_rate: Probability with which one record enters one step, in (0, 1].
+            steps: Number of steps, >= 1.
+
+        Returns:
+            A mechanism of records, or of users if `records_per_user` is given.
+
+        Raises:
+            ConfigurationError: If a number is out of range, or users are to be replaced.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        if self.records_per_user is None:
+            return PoissonGaussian(noise_multiplier, sample_rate, steps, self.adjacency)
+        return UserPoissonGaussian(
+            noise_multiplier, sample_rate, steps, self.records_per_user, self.adjacency
+        )
 
 
-def calibrate(target: PrivacyTarget, *, sample_rate: float, steps: int) -> PoissonGaussian:
+def calibrate(target: PrivacyTarget, *, sample_rate: float, steps: int) -> _Run:
     """Return the mechanism with the least noise that meets a target.
 
     Args:
@@ -119,8 +156,8 @@ def calibrate(target: PrivacyTarget, *, sample_rate: float, steps: int) -> Poiss
     """
     require(rate_problems("sample_rate", sample_rate), count_problems("steps", steps))
 
-    def at(point: int) -> PoissonGaussian:
-        return PoissonGaussian(point / _UNITS_PER_NOISE, sample_rate, steps, target.adjacency)
+    def at(point: int) -> _Run:
+        return target.run(point / _UNITS_PER_NOISE, sample_rate, steps)
 
     points = Range(_LOWEST_NOISE, _UNITS_PER_NOISE, _LARGEST_NOISE)
     return at(_solved(target, at, Search(target.epsilon, points, safer=1)))
@@ -182,8 +219,8 @@ def calibrate_steps(target: PrivacyTarget, *, noise_multiplier: float, sample_ra
         rate_problems("sample_rate", sample_rate),
     )
 
-    def at(point: int) -> PoissonGaussian:
-        return PoissonGaussian(noise_multiplier, sample_rate, point, target.adjacency)
+    def at(point: int) -> _Run:
+        return target.run(noise_multiplier, sample_rate, point)
 
     points = Range(1, 256, _LARGEST_STEPS)
     return _solved(target, at, Search(target.epsilon, points, safer=-1))
@@ -216,16 +253,14 @@ def calibrate_batch_size(
         count_problems("steps", steps),
     )
 
-    def at(point: int) -> PoissonGaussian:
-        return PoissonGaussian(noise_multiplier, point / num_records, steps, target.adjacency)
+    def at(point: int) -> _Run:
+        return target.run(noise_multiplier, point / num_records, steps)
 
     points = Range(1, max(1, num_records // 64), num_records)
     return _solved(target, at, Search(target.epsilon, points, safer=-1))
 
 
-def _solved(
-    target: PrivacyTarget, mechanism_at: Callable[[int], PoissonGaussian], search: Search
-) -> int:
+def _solved(target: PrivacyTarget, mechanism_at: Callable[[int], _Run], search: Search) -> int:
     """Return the outermost point that meets the target, found coarsely and confirmed finely."""
     coarse = _measured(target, mechanism_at, _coarse_grid(target))
     fine = _measured(target, mechanism_at, DEFAULT_GRID)
@@ -242,7 +277,7 @@ def _solved(
 
 
 def _measured(
-    target: PrivacyTarget, mechanism_at: Callable[[int], PoissonGaussian], grid: Grid
+    target: PrivacyTarget, mechanism_at: Callable[[int], _Run], grid: Grid
 ) -> Callable[[int], float]:
     return lambda point: target.spent(mechanism_at(point), grid)
 

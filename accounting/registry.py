@@ -10,7 +10,7 @@ from typing import Protocol
 
 from dpft.accounting.errors import AccountantError, ConfigurationError
 from dpft.accounting.grid import Grid
-from dpft.accounting.mechanisms import PoissonGaussian
+from dpft.accounting.mechanisms import Mechanism
 from dpft.accounting.rules import name_problems, require
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
 class EpsilonBound(Protocol):
     """An upper bound on epsilon for several mechanisms on the same data."""
 
-    def __call__(self, mechanisms: tuple[PoissonGaussian, ...], delta: float, grid: Grid) -> float:
+    def __call__(self, mechanisms: tuple[Mechanism, ...], delta: float, grid: Grid) -> float:
         """Bound epsilon.
 
         Args:

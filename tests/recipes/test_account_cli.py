@@ -6,9 +6,18 @@ import sys
 
 import pytest
 
-from dpft.accounting import ConfigurationError, PoissonGaussian, epsilon
+from dpft.accounting import (
+    ConfigurationError,
+    PoissonGaussian,
+    UserPoissonGaussian,
+    attack_tpr,
+    epsilon,
+    gdp_mu,
+    numerical_error,
+)
 from dpft.recipes.cli.account import main
 
+REPLACED = "--records 99 --delta 1e-4 --group-size 2 --adjacency replace_one"
 SMALL = ["--records", "1000", "--delta", "1e-4"]
 
 
@@ -71,10 +80,68 @@ def test_comparison_says_which_accountant_refuses(capsys: pytest.CaptureFixture[
     assert compared["rdp"] is compared["prv"] is None
 
 
+def test_whole_users_are_covered_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--batch-size", "100", "--epochs", "3", "--noise-multiplier", "2"]
+    user = answer(capsys, *run, "--group-size", "3")
+    assert (user["unit"], user["records_per_user"]) == ("user", 3)
+    assert user["epsilon"] == epsilon(UserPoissonGaussian(2.0, 0.1, 30, 3), 1e-4)
+    record = answer(capsys, *run)
+    assert (record["unit"], record["records_per_user"]) == ("record", None)
+    assert record["epsilon"] == epsilon(PoissonGaussian(2.0, 0.1, 30), 1e-4)
+
+
+def test_noise_for_whole_users_meets_the_target(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--batch-size", "100", "--epochs", "3", "--epsilon", "2", "--group-size", "2"]
+    noise = float(str(answer(capsys, *run)["noise_multiplier"]))
+    spent = [
+        epsilon(UserPoissonGaussian(value, 0.1, 30, 2), 1e-4) for value in (noise, noise - 2e-4)
+    ]
+    assert spent[0] <= 2 < spent[1]
+
+
+def test_comparison_for_users_says_who_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--batch-size", "100", "--steps", "3", "--noise-multiplier", "2", "--compare"]
+    compared = answer(capsys, *run, "--group-size", "2")["compare"]
+    assert isinstance(compared, dict)
+    assert compared["pld"] > 0
+    assert compared["rdp"] is compared["prv"] is None
+
+
+def test_the_central_limit_theorem_is_not_offered() -> None:
+    argv = "--records 1000 --batch-size 100 --steps 3 --noise-multiplier 2 --delta 1e-4".split()
+    with pytest.raises(ConfigurationError, match="accountant=gdp to be one of pld, prv, rdp"):
+        main([*argv, "--accountant", "gdp"])
+
+
+def test_the_curve_stays_below_one_over_records(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--batch-size", "100", "--steps", "30", "--noise-multiplier", "2", "--curve"]
+    fields = answer(capsys, *run)
+    mechanism = PoissonGaussian(2.0, 0.1, 30)
+    deltas = [1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10]
+    assert fields["curve"] == [
+        {"delta": delta, "epsilon": epsilon(mechanism, delta)} for delta in deltas
+    ]
+    assert fields["gdp_mu_estimate"] == gdp_mu(mechanism)
+    assert fields["attack_tpr"] == {"fpr": 1e-3, "tpr": attack_tpr(mechanism)}
+    main([*SMALL, *run])
+    table = capsys.readouterr().out
+    assert "epsilon (delta 1e-10)" in table
+    assert "gdp_mu (estimate)" in table
+    assert "attack_tpr (fpr 1e-03)" in table
+
+
+def test_the_numerical_error_is_stated(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--batch-size", "100", "--steps", "30", "--noise-multiplier", "2"]
+    fields = answer(capsys, *run)
+    mechanism = PoissonGaussian(2.0, 0.1, 30)
+    assert fields["numerical_error"] == numerical_error(mechanism, 1e-4)
+    assert answer(capsys, *run, "--accountant", "rdp")["numerical_error"] is None
+
+
 def test_all_bad_fields_are_named_together() -> None:
     argv = "--records x --batch-size 0 --epochs 1.5 --epsilon -1 --delta 2 --accountant pdl".split()
     with pytest.raises(ConfigurationError) as refusal:
-        main([*argv, "--adjacency", "none"])
+        main([*argv, "--adjacency", "none", "--group-size", "0"])
     named = [message.split("=")[0] for message in refusal.value.messages]
     assert named == [
         f"Expected {name}"
@@ -82,6 +149,7 @@ def test_all_bad_fields_are_named_together() -> None:
             "num_records",
             "expected_batch_size",
             "epochs",
+            "records_per_user",
             "epsilon",
             "delta",
             "accountant",
@@ -107,6 +175,7 @@ def test_all_bad_fields_are_named_together() -> None:
         ("--records 99 --delta 1e-4 --epochs 1 --epsilon 1 --noise-multiplier 1", "Set --steps"),
         ("--records 99 --delta 1e-4 --batch-size 100 --steps 1 --epsilon 1", "Lower"),
         ("--records 10000 --delta 1e-4 --batch-size 9 --steps 1 --epsilon 1", "1/num_records"),
+        (f"{REPLACED} --batch-size 9 --steps 1 --noise-multiplier 1", "exchanging one user"),
         ("--records 99 --delta nan --batch-size 9 --steps 1 --epsilon 1", "delta=nan"),
     ],
 )
