@@ -5,23 +5,27 @@ certificate holds public numbers and given names only; no digest of any data.
 """
 
 import dataclasses
-import json
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from dpft.accounting.accountants import Accountant, epsilon
-from dpft.accounting.errors import ConfigurationError
-from dpft.accounting.mechanisms import Adjacency, PoissonGaussian, mechanism_from_json
-from dpft.accounting.registry import accountant_names
-from dpft.accounting.rules import (
-    count_problems,
-    delta_problems,
-    name_problems,
-    positive_problems,
-    require,
+from dpft.accounting.canonical_json import canonical, digest_of, exactly, misfit, parsed
+from dpft.accounting.composition import (
+    Group,
+    adjacency_of,
+    groups_of,
+    is_bounded,
+    union,
+    unit_of_runs,
 )
-from dpft.accounting.schedule import sample_rate_of
+from dpft.accounting.errors import ConfigurationError
+from dpft.accounting.inputs import Input, InputRole, InputStatus
+from dpft.accounting.mechanisms import Adjacency, Composed, Mechanism, RepeatAndSelect, Unit
+from dpft.accounting.profile import numerical_error
+from dpft.accounting.rules import delta_problems, require
+from dpft.accounting.run_record import RunRecord
+from dpft.accounting.version_one import run_of_version_one
 
 __all__ = [
     "FORMAT_VERSION",
@@ -29,128 +33,13 @@ __all__ = [
     "RunRecord",
 ]
 
-FORMAT_VERSION = 1
-_NAMES = ("run_id", "dataset_id", "clipping", "generator", "sampler")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """One run on one data set, in public numbers.
-
-    Args:
-        run_id: Random name of the run; the same run in two certificates is counted once.
-        dataset_id: Name the user gave to the data set.
-        mechanism: What ran, or None if the run was not private.
-        unit: What one neighbour differs in; ``record`` is the only one known.
-        adjacency: The neighbouring relation, that of the mechanism.
-        num_records: Public number of records N, or None if the user did not make it public.
-        expected_batch_size: Public divisor of the noisy sum, >= 1.
-        clipping: Name of the clipping style.
-        clip_norm: Bound C on the l2 norm of one record's contribution, > 0.
-        delta: At which delta the run was planned, in (0, 1), below 1/N if N is known.
-        private: Whether gradients were clipped and noised all along.
-        generator: Where the noise came from.
-        sampler: How records were sampled.
-        accountant: Which accountant the run was planned with.
-        inputs: Names of what the run started from, such as a base model.
-
-    Raises:
-        ConfigurationError: If a field is out of range, or two contradict each other.
-
-    Privacy:
-        Nothing, no data touched. Where N is public, the sample rate of the mechanism is exactly
-        expected_batch_size / N (`test_a_sample_rate_that_is_not_batch_over_records_is_refused`).
-    """
-
-    run_id: str
-    dataset_id: str
-    mechanism: PoissonGaussian | None
-    unit: str = "record"
-    adjacency: Adjacency
-    num_records: int | None
-    expected_batch_size: int
-    clipping: str
-    clip_norm: float
-    delta: float
-    private: bool
-    generator: str
-    sampler: str
-    accountant: str
-    inputs: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check every field, then the rules that span several."""
-        require(*(_text_problems(name, getattr(self, name)) for name in _NAMES), self._problems())
-        object.__setattr__(self, "adjacency", Adjacency(self.adjacency))
-        object.__setattr__(self, "clip_norm", float(self.clip_norm))
-        require(self._mechanism_problems())
-
-    def _problems(self) -> list[str]:
-        records = self.num_records
-        return [
-            *name_problems("unit", self.unit, ["record"]),
-            *name_problems("adjacency", self.adjacency, [member.value for member in Adjacency]),
-            *name_problems("accountant", self.accountant, accountant_names()),
-            *([] if records is None else count_problems("num_records", records)),
-            *count_problems("expected_batch_size", self.expected_batch_size),
-            *positive_problems("clip_norm", self.clip_norm),
-            *delta_problems(self.delta, records),
-            *_flag_problems("private", self.private),
-            *_inputs_problems(self.inputs),
-        ]
-
-    def _mechanism_problems(self) -> list[str]:
-        mechanism: object = self.mechanism
-        if mechanism is None:
-            return _absence_problems(private=self.private)
-        if not isinstance(mechanism, PoissonGaussian):
-            return [_misfit("mechanism", mechanism, "a known mechanism")]
-        problems = []
-        if mechanism.adjacency is not self.adjacency:
-            problems.append(_misfit("adjacency", self.adjacency.value, "that of the mechanism"))
-        if self.num_records is not None:
-            rate = sample_rate_of(self.num_records, self.expected_batch_size)
-            if mechanism.sample_rate != rate:
-                problems.append(_misfit("sample_rate", mechanism.sample_rate, f"{rate!r}"))
-        return problems
-
-    def fields(self) -> dict[str, object]:
-        """Return the fields as JSON values, without loss.
-
-        Returns:
-            One key per field.
-
-        Privacy:
-            Nothing, no data touched.
-        """
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["mechanism"] = None if self.mechanism is None else self.mechanism.to_json()
-        values["adjacency"] = self.adjacency.value
-        values["inputs"] = list(self.inputs)
-        return values
-
-    @classmethod
-    def from_fields(cls, fields: object) -> "RunRecord":
-        """Read what `fields` returned.
-
-        Args:
-            fields: Exactly the keys that `fields` returns.
-
-        Returns:
-            A record equal to the one written.
-
-        Raises:
-            ConfigurationError: If a key is unknown or missing, or a value is out of range.
-
-        Privacy:
-            Nothing, no data touched.
-        """
-        values = _exactly("run", fields, [field.name for field in dataclasses.fields(cls)])
-        if values["mechanism"] is not None:
-            values["mechanism"] = mechanism_from_json(values["mechanism"])
-        if isinstance(values["inputs"], list):
-            values["inputs"] = tuple(values["inputs"])
-        return cls(**values)
+FORMAT_VERSION = 2
+_READ_VERSIONS = (1, FORMAT_VERSION)
+_FIELDS = {"format_version", "runs"}
+_PUBLISHED = {
+    "artefact",
+    "claims",
+}  # stand beside the runs in a file; `dpft.accounting.publication`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,15 +47,18 @@ class Certificate:
     """What an artefact may claim: the runs that made it.
 
     Args:
-        runs: At least one; no two with the same `run_id`. Their order does not matter.
+        runs: At least one; no two with the same `run_id`. Their order does not matter. With a run
+            that started from something certified come all runs of that certificate.
         format_version: Version of the written form.
 
     Raises:
-        ConfigurationError: If there is no run, a name appears twice, or the version is unknown.
+        ConfigurationError: If there is no run, a name appears twice, an input's runs are missing
+            or not those that its digest names, or the version is unknown.
 
     Privacy:
-        All runs are taken to share records, also under different names of data sets: an overlap
-        that is not excluded is assumed (`test_two_runs_spend_more_than_one`).
+        All runs are taken to share records, also under different names of data sets, unless a
+        public rule says otherwise: an overlap that is not excluded is assumed
+        (`test_two_runs_spend_more_than_one`).
     """
 
     runs: tuple[RunRecord, ...]
@@ -176,32 +68,183 @@ class Certificate:
         """Check the version and the runs, then sort them by name."""
         require(_version_problems(self.format_version), _runs_problems(self.runs))
         object.__setattr__(self, "runs", tuple(sorted(self.runs, key=lambda run: run.run_id)))
+        require(_closure_problems(self.runs))
+
+    @property
+    def adjacency(self) -> Adjacency:
+        """The neighbouring relation for which epsilon holds: the coarsest of the runs'.
+
+        Raises:
+            ConfigurationError: If a run cannot be computed for it.
+        """
+        bounded = [run for run in self.runs if is_bounded(run)]
+        return adjacency_of(bounded) if bounded else self.runs[0].adjacency
+
+    @property
+    def unit(self) -> Unit:
+        """Whose data the guarantee covers.
+
+        Raises:
+            ConfigurationError: If the runs differ in it.
+        """
+        return unit_of_runs(self.runs)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `to_json`: by this, those who start from the artefact name its runs."""
+        return digest_of(self.to_json())
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether epsilon is finite: every run was private, and started from what is known."""
+        return all(is_bounded(run) for run in self.runs)
 
     def epsilon(self, delta: float | None = None, *, accountant: str | None = None) -> float:
-        """Compute what all runs spent together.
+        """Compute what a unit of privacy spent in all runs that it can have been part of.
 
         Args:
             delta: In (0, 1); unset: the delta that all runs were planned with.
-            accountant: Unset: the one that all runs were planned with, else ``pld``.
+            accountant: Unset: the one that all runs were planned with, else ``pld``, or ``rdp``
+                where a run repeated and selected.
 
         Returns:
-            An upper bound, infinite if any run was not private.
+            An upper bound: the largest over maximal cliques of overlapping runs. Infinite if any
+            run was not private, or started from something unknown.
 
         Raises:
             ConfigurationError: If delta is unset and the runs differ in theirs, if delta is out of
-                range, or if the runs differ in adjacency.
+                range, or if the runs share no neighbouring relation or unit.
             AccountantError: If the accountant fails numerically.
 
         Privacy:
             Nothing, no data touched. Never read from the file that the certificate came from
-            (`test_epsilon_follows_the_mechanism_and_is_not_stored`).
+            (`test_epsilon_follows_the_mechanism_and_is_not_stored`). The runs are taken as a set
+            fixed beforehand, not as one whose later plans followed earlier outputs.
+        """
+        return self.binding(delta, accountant=accountant)[0]
+
+    def binding(
+        self, delta: float | None = None, *, accountant: str | None = None
+    ) -> tuple[float, tuple[RunRecord, ...]]:
+        """Return epsilon, and the runs whose sum it is.
+
+        Args:
+            delta: As for `epsilon`.
+            accountant: As for `epsilon`.
+
+        Returns:
+            Epsilon, and the clique that costs the most; where epsilon is infinite, the runs that
+            have no bound.
+
+        Raises:
+            ConfigurationError: As for `epsilon`.
+            AccountantError: If the accountant fails numerically.
+
+        Privacy:
+            Nothing, no data touched.
         """
         at = self._planned_delta() if delta is None else delta
-        require(*(delta_problems(at, run.num_records) for run in self.runs))
-        mechanisms = [run.mechanism for run in self.runs if run.private and run.mechanism]
-        if len(mechanisms) < len(self.runs):
-            return math.inf
-        return epsilon(mechanisms, at, accountant=accountant or self._planned_accountant())
+        require(delta_problems(at))
+        if not self.is_bounded:
+            return math.inf, tuple(run for run in self.runs if not is_bounded(run))
+        spent, group = self._most(at, accountant or self.accountant)
+        return spent, group.runs
+
+    def numerical_error(self, delta: float | None = None) -> float | None:
+        """Return by how much epsilon may exceed the truth because of the accountant's grid.
+
+        Args:
+            delta: As for `epsilon`.
+
+        Returns:
+            `dpft.accounting.numerical_error` of what binds; None where nothing is discretised, the
+            accountant states none, or epsilon is infinite.
+
+        Raises:
+            ConfigurationError: As for `epsilon`.
+            AccountantError: If the accountant fails numerically.
+
+        Privacy:
+            Nothing, no data touched. The truth is never above epsilon because of it.
+        """
+        if not self.is_bounded or self.accountant != Accountant.PLD.value:
+            return None
+        at = self._planned_delta() if delta is None else delta
+        _, group = self._most(at, self.accountant)
+        return numerical_error(group.mechanisms, at)
+
+    def _most(self, delta: float, accountant: str) -> tuple[float, Group]:
+        """Return the largest cost of all cliques, and the clique; the runs are all bounded."""
+        counts = {use.num_records for run in self.runs for use in run.touched}
+        require(*(delta_problems(delta, count) for count in counts))
+        costs = [
+            (epsilon(group.mechanisms, delta, accountant=accountant), group)
+            for group in _costliest(groups_of(self.runs))
+        ]
+        return max(costs, key=lambda cost: cost[0])
+
+    @property
+    def accountant(self) -> str:
+        """The accountant that epsilon is computed with unless another is named."""
+        names = {run.accountant for run in self.runs}
+        if len(names) == 1:
+            return names.pop()
+        repeated = any(_repeats(run.mechanism) for run in self.runs)
+        return Accountant.RDP.value if repeated else Accountant.PLD.value
+
+    def compose(self, *others: "Certificate") -> "Certificate":
+        """Return the certificate of what is made from several artefacts.
+
+        Args:
+            others: Certificates of the others. Sums, differences, averages and choices that look
+                at no private record are post-processing and need nothing else.
+
+        Returns:
+            The union of their runs.
+
+        Raises:
+            ConfigurationError: If one name stands for two different runs.
+
+        Privacy:
+            Nothing, no data touched. Negation and removal refund nothing
+            (`test_union_is_commutative_associative_and_idempotent`).
+        """
+        return Certificate(union(run for each in (self, *others) for run in each.runs))
+
+    def with_release(self, run: RunRecord) -> "Certificate":
+        """Return the certificate after one more release, such as a choice or a noisy metric.
+
+        Args:
+            run: The release.
+
+        Returns:
+            The union with that run.
+
+        Raises:
+            ConfigurationError: If its name stands for another run, or its inputs are missing.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        return Certificate(union([*self.runs, run]))
+
+    def as_input(self, name: str, role: InputRole) -> Input:
+        """Return how a run that starts from this artefact names it.
+
+        Args:
+            name: Public name of the artefact.
+            role: What it is used as.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        return Input(
+            name=name,
+            role=role,
+            status=InputStatus.CERTIFIED,
+            certificate=self.digest,
+            runs=tuple(run.run_id for run in self.runs),
+        )
 
     def _planned_delta(self) -> float:
         deltas = sorted({run.delta for run in self.runs})
@@ -212,9 +255,13 @@ class Certificate:
             )
         return deltas[0]
 
-    def _planned_accountant(self) -> str:
-        names = {run.accountant for run in self.runs}
-        return names.pop() if len(names) == 1 else Accountant.PLD
+    def fields(self) -> dict[str, object]:
+        """Return the fields as JSON values, without loss.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        return {"format_version": self.format_version, "runs": [run.fields() for run in self.runs]}
 
     def to_json(self) -> str:
         """Write the certificate: equal certificates give equal text.
@@ -225,21 +272,19 @@ class Certificate:
         Privacy:
             Nothing, no data touched.
         """
-        fields = {
-            "format_version": self.format_version,
-            "runs": [run.fields() for run in self.runs],
-        }
-        return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return canonical(self.fields())
 
     @classmethod
     def from_json(cls, text: str) -> "Certificate":
-        """Read what `to_json` wrote, in any layout.
+        """Read what `to_json` wrote, in any layout, also out of a published file.
 
         Args:
-            text: JSON with exactly the known fields.
+            text: JSON with exactly the known fields. What a published file states beside the runs
+                is left aside here; `dpft.accounting.publication` reads and checks it.
 
         Returns:
-            A certificate equal to the one written.
+            A certificate equal to the one written. One of version 1 becomes the same statement in
+            the present version.
 
         Raises:
             ConfigurationError: If the text is no JSON, a key is unknown, missing or repeated, the
@@ -249,65 +294,69 @@ class Certificate:
             Nothing, no data touched. What is not understood is refused, since it may change the
             guarantee (`test_unknown_fields_are_refused`).
         """
-        try:
-            fields = json.loads(text, object_pairs_hook=_without_repetition)
-        except json.JSONDecodeError as error:
-            raise ConfigurationError(
-                f"Expected certificate to be JSON ({error}). A damaged certificate proves "
-                "nothing. Take the file from the original run."
-            ) from error
-        require(_version_problems(fields.get("format_version") if _is_map(fields) else None))
-        values = _exactly("certificate", fields, ["format_version", "runs"])
+        return cls.from_fields(parsed("certificate", text))
+
+    @classmethod
+    def from_fields(cls, fields: object) -> "Certificate":
+        """Read JSON values, as `from_json` reads text.
+
+        Args:
+            fields: What `fields` returned, or a published file holds.
+
+        Returns:
+            The certificate.
+
+        Raises:
+            ConfigurationError: As for `from_json`.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        version = fields.get("format_version") if isinstance(fields, Mapping) else None
+        require(_version_problems(version, _READ_VERSIONS))
+        assert isinstance(fields, Mapping), "only a mapping has a version"
+        published = _PUBLISHED if version == FORMAT_VERSION else set()
+        values = exactly("certificate", fields, _FIELDS | (published & set(fields)))
         if not isinstance(values["runs"], list):
-            raise ConfigurationError(_misfit("runs", values["runs"], "a list"))
-        return cls(tuple(RunRecord.from_fields(run) for run in values["runs"]))
+            raise ConfigurationError(misfit("runs", values["runs"], "a list"))
+        runs = (
+            values["runs"] if version == FORMAT_VERSION else map(run_of_version_one, values["runs"])
+        )
+        return cls(tuple(RunRecord.from_fields(run) for run in runs))
 
 
-def _is_map(value: object) -> bool:
-    return isinstance(value, Mapping)
+def _costliest(groups: Sequence[Group]) -> list[Group]:
+    """Leave out groups that are contained in others, as those cost no more."""
+    counted = [(Counter(group.mechanisms), group) for group in groups]
+    kept: list[tuple[Counter[Mechanism], Group]] = []
+    for counts, group in sorted(counted, key=lambda each: -each[0].total()):
+        if not any(counts <= larger for larger, _ in kept):
+            kept.append((counts, group))
+    return [group for _, group in kept]
 
 
-def _misfit(field: str, value: object, rule: str) -> str:
-    return (
-        f"Expected {field}={value!r} to be {rule}. A certificate states one algorithm, the one "
-        "that ran. Write it from the plan of the run."
-    )
+def _repeats(mechanism: Mechanism | None) -> bool:
+    if isinstance(mechanism, Composed):
+        return any(_repeats(part) for part in mechanism.parts)
+    return isinstance(mechanism, RepeatAndSelect)
 
 
-def _text_problems(field: str, value: object) -> list[str]:
-    return [] if isinstance(value, str) and value else [_misfit(field, value, "a non-empty string")]
-
-
-def _flag_problems(field: str, value: object) -> list[str]:
-    return [] if isinstance(value, bool) else [_misfit(field, value, "true or false")]
-
-
-def _inputs_problems(inputs: object) -> list[str]:
-    if isinstance(inputs, tuple) and all(isinstance(name, str) and name for name in inputs):
-        return []
-    return [_misfit("inputs", inputs, "a tuple of non-empty strings")]
-
-
-def _absence_problems(*, private: bool) -> list[str]:
-    return [_misfit("mechanism", None, "given for a private run")] if private else []
-
-
-def _version_problems(version: object) -> list[str]:
-    if version == FORMAT_VERSION and not isinstance(version, bool):
+def _version_problems(version: object, known: Sequence[int] = (FORMAT_VERSION,)) -> list[str]:
+    if version in known and not isinstance(version, bool | float):
         return []
     message = (
-        f"Expected format_version={version!r} to be {FORMAT_VERSION}. Another version may mean "
-        "another guarantee. Read it with the version of dpft that wrote it."
+        f"Expected format_version={version!r} to be {' or '.join(map(str, known))}. Another "
+        "version may mean another guarantee. Read it with the version of dpft that wrote it."
     )
     return [message]
 
 
 def _runs_problems(runs: object) -> list[str]:
     if not isinstance(runs, tuple) or not runs or not _all_records(runs):
-        return [_misfit("runs", runs, "a tuple of at least one RunRecord")]
+        return [misfit("runs", runs, "a tuple of at least one RunRecord")]
     names = [run.run_id for run in runs]
     if len(set(names)) < len(names):
-        return [_misfit("run_id", sorted(names), "without repetition")]
+        return [misfit("run_id", sorted(names), "without repetition")]
     return []
 
 
@@ -315,20 +364,27 @@ def _all_records(runs: Iterable[object]) -> bool:
     return all(isinstance(run, RunRecord) for run in runs)
 
 
-def _exactly(what: str, fields: object, names: Iterable[str]) -> dict[str, Any]:
-    known = set(names)
-    if isinstance(fields, Mapping) and set(fields) == known:
-        return dict(fields)
-    given = sorted(fields) if isinstance(fields, Mapping) else fields
-    raise ConfigurationError(
-        f"Expected {what}={given!r} to have exactly the fields {sorted(known)}. A field that is "
-        "not understood may change the guarantee. Read it with the version that wrote it."
-    )
+def _closure_problems(runs: Sequence[RunRecord]) -> list[str]:
+    """Check that every certified input brought its runs along, and that they are the ones named."""
+    named = {run.run_id: run for run in runs}
+    return [
+        problem
+        for run in runs
+        for each in run.inputs
+        if each.status is InputStatus.CERTIFIED
+        for problem in _input_problems(run, each, named)
+    ]
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ConfigurationError(_misfit("fields", names, "without repetition"))
-    return fields
+def _input_problems(run: RunRecord, given: Input, named: Mapping[str, RunRecord]) -> list[str]:
+    absent = sorted(set(given.runs) - set(named))
+    if absent or run.run_id in given.runs:
+        rule = f"a run of the certificate, as its input {given.name!r} needs it"
+        return [misfit("run_id", absent or run.run_id, rule)]
+    members = [named[name] for name in given.runs]
+    theirs = {name for each in members for input_ in each.inputs for name in input_.runs}
+    fields = {"format_version": FORMAT_VERSION, "runs": [each.fields() for each in members]}
+    if not theirs <= set(given.runs) or digest_of(canonical(fields)) != given.certificate:
+        rule = f"the digest of the runs {list(given.runs)} of the input {given.name!r}"
+        return [misfit("input.certificate", given.certificate, rule)]
+    return []

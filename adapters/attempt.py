@@ -89,7 +89,7 @@ class AttemptModel(AdapterTuner):
         public = config.public_sources or ()
         for path, name in zip(config.sources or (), names, strict=False):  # then those drawn
             if has_certificate(path) or name not in public:
-                _note_private(config, name)
+                _note_private(config, name, path)
         super().inject_adapter(
             model, adapter_name, autocast_adapter_dtype, low_cpu_mem_usage, state_dict
         )
@@ -143,7 +143,7 @@ class AttemptModel(AdapterTuner):
             name: Its name; None for that of the folder.
             adapter_name: Name of the adapter; None for the active one.
             public: Whether no private record went into it. Otherwise private training on top of it
-                is refused.
+                is refused, unless a certificate lies beside it: then `dpft.fit` composes the two.
 
         Raises:
             ConfigurationError: If the size differs, or the name is missing or taken.
@@ -160,7 +160,8 @@ class AttemptModel(AdapterTuner):
         self._replace(adapter, torch.cat([weight.detach(), added]), names)
         from_run = not isinstance(source, torch.Tensor) and has_certificate(str(source))
         if from_run or not public:
-            _note_private(self.peft_config[adapter], names[-1])
+            folder = None if isinstance(source, torch.Tensor) else str(source)
+            _note_private(self.peft_config[adapter], names[-1], folder)
 
     def remove_source(self, name: str, adapter_name: str | None = None) -> None:
         """Remove a source; the target, the attention and the other sources stay.
@@ -281,8 +282,11 @@ def _prompt(source: str | Path | torch.Tensor, length: int, width: int) -> torch
     return source.detach()
 
 
-def _note_private(config: Any, name: str) -> None:
+def _note_private(config: Any, name: str, folder: str | None) -> None:
     config.private_sources = sorted({*(config.private_sources or ()), name})
+    known = config.source_folders or {}
+    # Every folder: a target may have begun with a source that was removed since.
+    config.source_folders = {**known, name: [*known.get(name, ()), folder]}
 
 
 def _name(source: str | Path | torch.Tensor) -> str:

@@ -53,6 +53,8 @@ class AttemptConfig(PeftConfig):
         public_sources: Names of those of `sources` that no private record went into.
         private_sources: Names of all others, filled in when they are read: training on top of them
             owes their price too. Those beside a certificate are private whatever was declared.
+        source_folders: Where each of them was read from in this process, by name, None for a
+            tensor; a name that was given again has several. Never saved.
         train_sources: Whether the sources are trained too; if not, nothing switches them on.
         bottleneck: Width m of the attention network, at least 1.
         temperature: Divisor of the scores, above 0; None for e times the model's width.
@@ -83,6 +85,7 @@ class AttemptConfig(PeftConfig):
     source_names: list[str] | None = None
     public_sources: list[str] | None = None
     private_sources: list[str] | None = None
+    source_folders: dict[str, list[str | None]] | None = None
     train_sources: bool = False
     bottleneck: int = 100
     temperature: float | None = None
@@ -107,6 +110,7 @@ class AttemptConfig(PeftConfig):
             Nothing, no data touched.
         """
         own: dict[str, Any] = super().to_dict() | {"init": self.init.value}
+        own["source_folders"] = None
         if self.source_names:  # the values are in the checkpoint
             return own | {"sources": None, "num_random_sources": None}
         return own | {"sources": [source_name(path) for path in self.sources or ()] or None}

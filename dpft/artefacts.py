@@ -7,26 +7,45 @@ from pathlib import Path
 from torch import nn
 
 from dpft.accounting import Certificate, RunRecord
+from dpft.accounting.publication import Publication
+from dpft.accounting.run_record import LedgerReference
+from dpft.artefact_digest import tensor_files, tensors_digest, write_note
+from dpft.declarations import taken_as_public
+from dpft.held_out import training_part
 from dpft.private_step import PrivateStep
 from dpft.report import ReportFacts, write_report
-from dpft.run_folder import RunFolder, make_durable, write_whole
+from dpft.run_folder import RunFolder, environment, make_durable, write_whole
+from dpft.verification import CERTIFICATE
 
-__all__ = ["run_record", "save_artefacts"]
+__all__ = ["CHOICE_OF_SETTINGS", "run_record", "save_artefacts"]
+
+CHOICE_OF_SETTINGS = (
+    "Choosing hyper-parameters by looking at results of other runs on these records."
+)
+_EXCLUDED = (
+    CHOICE_OF_SETTINGS,
+    "The data on which a public base model was trained.",
+    "Other runs on the same records: their certificates have to be composed with this one.",
+    "Whoever watches the machine: time, memory, power and network may depend on sampled records.",
+    "Interruptions that depend on records, as when a certain sample exhausts the memory.",
+    "Floating-point arithmetic: the proof is for real numbers and exact Gaussian noise.",
+)
 
 
-def run_record(step: PrivateStep, model: nn.Module, run_id: str) -> RunRecord:
+def run_record(
+    step: PrivateStep, run_id: str, *, ledger: LedgerReference | None = None
+) -> RunRecord:
     """Return the run's entry in its certificate.
 
     Args:
         step: The steps that were taken.
-        model: The model they trained.
         run_id: Random name of the run.
+        ledger: Where the run stands in a ledger, if one charged it.
 
     Privacy:
-        Public numbers and names: of the base model, its folder's last part alone.
+        Public numbers and names: of a base model, its folder's last part alone.
     """
     plan = step.plan
-    base = getattr(getattr(model, "config", None), "_name_or_path", "") or "unnamed base model"
     return RunRecord(
         run_id=run_id,
         dataset_id=plan.privacy.dataset_id,
@@ -41,7 +60,12 @@ def run_record(step: PrivateStep, model: nn.Module, run_id: str) -> RunRecord:
         generator=step.generator,
         sampler=step.sampler,
         accountant=plan.privacy.accountant.value,
-        inputs=(Path(base).name,),
+        partition=training_part(plan.privacy),
+        inputs=step.started.inputs,
+        divisor=plan.length.expected_batch_size,
+        versions={name: each for name, each in environment()["versions"].items() if each},
+        excluded=(*_EXCLUDED, *taken_as_public(plan)),
+        ledger=ledger,
     )
 
 
@@ -53,21 +77,22 @@ def save_artefacts(
     Args:
         model: The trained model.
         certificate: The mechanisms that touched the data.
-        folder: The run folder.
+        folder: The run folder. The certificate lies in it and beside the weights, which name it
+            in the metadata of their file.
         facts: What the report states.
 
     Privacy:
         Weights after noise, and public numbers
         (`tests/end_to_end/test_run_folder_is_releasable.py`).
     """
-    _save_adapter(model, folder.adapter)
-    write_whole(folder.certificate, certificate.to_json() + "\n")
+    text = _save_adapter(model, certificate, folder.adapter, facts.run.delta)
+    write_whole(folder.certificate, text)
     folder.write_environment()
     write_report(folder.path, facts)
 
 
-def _save_adapter(model: nn.Module, adapter: Path) -> None:
-    """Write the adapter whole or not at all."""
+def _save_adapter(model: nn.Module, certificate: Certificate, adapter: Path, delta: float) -> str:
+    """Write the adapter whole or not at all, and return the text of its certificate."""
     draft = adapter.with_name(f".{adapter.name}.draft")
     for stale in (draft, adapter):  # of a process that was interrupted while it wrote
         if stale.exists():
@@ -76,7 +101,19 @@ def _save_adapter(model: nn.Module, adapter: Path) -> None:
     # peft would otherwise look the base model's vocabulary up on the Hub
     adapter_only = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
     save(draft, safe_serialization=True, **adapter_only)
+    text = _certify(draft, certificate, delta)
     for path in (*draft.rglob("*"), draft):
         make_durable(path)
     draft.rename(adapter)
     make_durable(adapter.parent)
+    return text
+
+
+def _certify(folder: Path, certificate: Certificate, delta: float) -> str:
+    """Write the certificate beside weights, and its digest into the metadata of their files."""
+    publication = Publication.of(certificate, tensors_digest(folder), delta)
+    text = publication.to_json() + "\n"
+    write_whole(folder / CERTIFICATE, text)
+    for path in tensor_files(folder):
+        write_note(path, publication.digest)
+    return text

@@ -15,6 +15,7 @@ from dpft import adapters
 from dpft.adapters import ffa_lora
 from dpft.adapters.ffa_lora import FfaLoraConfig, configure
 from dpft.errors import ConfigurationError
+from dpft.inheritance import Inheritance
 from dpft.training import FitOptions, _with_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -152,7 +153,8 @@ def test_one_whose_first_factor_would_be_trained_is_refused(
     with pytest.raises(ConfigurationError, match=r"adapter=default to be frozen.*ffa_lora\.read"):
         adapters.refuse_unfit(thawed)
     with pytest.raises(ConfigurationError, match="adapter=default to be frozen"):
-        _with_adapter(thawed, None, FitOptions())  # how `dpft.fit` takes a model as it is
+        # how `dpft.fit` takes a model as it is
+        _with_adapter(thawed, None, FitOptions(), Inheritance())
     native = tiny("bert")
     native.load_adapter(str(tmp_path))
     native.set_adapter("default")

@@ -1,0 +1,180 @@
+"""What a published certificate file holds: the runs, what they are of, and numbers for readers.
+
+    {"artefact": {"tensors_sha256": "..."},
+     "claims": [{"accountant": "pld", "delta": 1e-5, "epsilon": 2.9, ...}, ...],
+     "format_version": 2, "runs": [...]}
+
+The digest of the tensors leaves out the metadata of their file, and those hold the digest of this
+file: each names the other, and neither contains itself.
+"""
+
+import dataclasses
+import math
+
+from dpft.accounting.canonical_json import canonical, digest_of, exactly, is_digest, misfit, parsed
+from dpft.accounting.certificate import Certificate
+from dpft.accounting.errors import ConfigurationError
+from dpft.accounting.rules import fraction_problems, require
+
+__all__ = ["Claim", "Publication"]
+
+_FRACTIONS = (1.0, 0.1, 0.01)  # of the planned delta
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """Epsilon at one delta, as it was computed when the file was written.
+
+    Args:
+        accountant: What computed it.
+        delta: In (0, 1).
+        epsilon: >= 0; infinite if a run has no bound.
+        numerical_error: By how much the accountant's grid may have raised it; None if not stated.
+
+    Privacy:
+        Nothing, no data touched. Written for readers, computed again by whoever verifies, and used
+        by nobody else (`tests/dpft/test_verification.py`).
+    """
+
+    accountant: str
+    delta: float
+    epsilon: float
+    numerical_error: float | None = None
+
+    def fields(self) -> dict[str, object]:
+        """Return the fields as JSON values; infinity becomes null.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        finite = self.epsilon if math.isfinite(self.epsilon) else None
+        return dataclasses.asdict(self) | {"epsilon": finite}
+
+    @classmethod
+    def from_fields(cls, fields: object) -> "Claim":
+        """Read what `fields` returned.
+
+        Args:
+            fields: Exactly its keys.
+
+        Raises:
+            ConfigurationError: If a key is unknown or missing, or a value is no number.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        values = exactly("claim", fields, [field.name for field in dataclasses.fields(cls)])
+        epsilon = math.inf if values["epsilon"] is None else values["epsilon"]
+        error = values["numerical_error"]
+        require(
+            fraction_problems("delta", values["delta"]),
+            [] if _is_number(epsilon) else [misfit("epsilon", epsilon, "a number or null")],
+            [] if isinstance(values["accountant"], str) else [misfit("accountant", None, "a name")],
+            []
+            if error is None or _is_number(error)
+            else [misfit("numerical_error", error, "a number or null")],
+        )
+        return cls(values["accountant"], float(values["delta"]), float(epsilon), error)
+
+
+@dataclasses.dataclass(frozen=True)
+class Publication:
+    """The content of a published certificate file.
+
+    Args:
+        certificate: The runs.
+        tensors: SHA-256 of the tensors they made (`dpft.artefact_digest`).
+        claims: Epsilon at some deltas.
+
+    Raises:
+        ConfigurationError: If the digest is none.
+
+    Privacy:
+        Nothing, no data touched. The digest is of released tensors, never of records.
+    """
+
+    certificate: Certificate
+    tensors: str
+    claims: tuple[Claim, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the digest."""
+        if not is_digest(self.tensors):
+            rule = "a SHA-256 in lower-case hexadecimal digits"
+            raise ConfigurationError(misfit("tensors_sha256", self.tensors, rule))
+
+    @classmethod
+    def of(cls, certificate: Certificate, tensors: str, delta: float) -> "Publication":
+        """Compute the claims and put everything together.
+
+        Args:
+            certificate: The runs.
+            tensors: Digest of the tensors.
+            delta: The delta of the plan; epsilon is also stated at a tenth and a hundredth of it,
+                its numerical error at the delta itself.
+
+        Returns:
+            What is to be written.
+
+        Raises:
+            ConfigurationError: As for `Certificate.epsilon`.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        name = certificate.accountant
+        deltas = [delta * fraction for fraction in _FRACTIONS]
+        error = certificate.numerical_error(delta)
+        claims = [
+            Claim(name, each, certificate.epsilon(each), None if rest else error)
+            for rest, each in enumerate(deltas)
+        ]
+        return cls(certificate, tensors, tuple(claims))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `to_json`: the one that the metadata of the tensors' files hold."""
+        return digest_of(self.to_json())
+
+    def to_json(self) -> str:
+        """Write the file's content: equal publications give equal text.
+
+        Returns:
+            JSON with sorted keys, without spaces or line breaks, in ASCII.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        own = {
+            "artefact": {"tensors_sha256": self.tensors},
+            "claims": [claim.fields() for claim in self.claims],
+        }
+        return canonical(own | self.certificate.fields())
+
+    @classmethod
+    def from_json(cls, text: str) -> "Publication":
+        """Read what `to_json` wrote, in any layout.
+
+        Args:
+            text: The file's content.
+
+        Returns:
+            A publication equal to the one written.
+
+        Raises:
+            ConfigurationError: If the text is no published certificate of the present version.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        fields = parsed("certificate", text)
+        values = exactly("certificate", fields, ["artefact", "claims", "format_version", "runs"])
+        artefact = exactly("artefact", values["artefact"], ["tensors_sha256"])
+        if not isinstance(values["claims"], list):
+            raise ConfigurationError(misfit("claims", values["claims"], "a list"))
+        claims = tuple(Claim.from_fields(claim) for claim in values["claims"])
+        return cls(Certificate.from_fields(fields), artefact["tensors_sha256"], claims)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
