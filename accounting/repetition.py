@@ -17,6 +17,8 @@ __all__ = ["repeated_divergences"]
 
 # The root is found to 1e-12; a smaller stopping probability costs more, so the bound stays one.
 _SAFETY_OF_STOPPING = 1e-9
+# Below it both means agree to a thousandth of that safety, and the quotient of the one underflows.
+_LOGARITHMIC_SHAPE = 1e-14
 
 
 def repeated_divergences(
@@ -73,7 +75,7 @@ def _stopping_probability(mean: float, shape: float) -> float:
 
     if mean == 1.0:
         return 1.0
-    mean_at = _logarithmic_mean if shape == 0 else _negative_binomial_mean(shape)
+    mean_at = _logarithmic_mean if shape < _LOGARITHMIC_SHAPE else _negative_binomial_mean(shape)
 
     def excess(log_stopping: float) -> float:
         return math.log(mean_at(log_stopping)) - math.log(mean)

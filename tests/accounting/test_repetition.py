@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dpft.accounting import (
@@ -59,6 +59,8 @@ def test_repeat_and_select_agrees_with_the_published_values(
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(1.01, 1e4), st.floats(0, 5))
+@example(2.0, 2.2e-309)
+@example(1e4, 1e-13)
 def test_the_distribution_has_the_stated_mean(mean: float, shape: float) -> None:
     """Sum the truncated negative binomial's mean in closed form: eta (1/g - 1) / (1 - g^eta)."""
     stop = _stopping_probability(mean, shape)
