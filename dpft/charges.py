@@ -1,6 +1,6 @@
 """What a run has charged: one durable line in the run folder before every sample. No torch in here.
 
-    {"fingerprint": {...}, "format_version": 1, "run_id": "..."}
+    {"fingerprint": {...}, "format_version": 2, "ledger": "...", "run_id": "..."}
     {"attach": 1, "name": "..."}    a process started
     {"intend": 1}                   the first step is about to be sampled
     {"intend": 2}
@@ -24,9 +24,19 @@ from typing import Any, NoReturn, Protocol
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.run_folder import make_durable
 
-__all__ = ["FORMAT_VERSION", "Charges", "ChargesFile", "RunHistory", "has_failed", "hold"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Charges",
+    "ChargesFile",
+    "Origin",
+    "RunCharges",
+    "RunHistory",
+    "has_failed",
+    "hold",
+    "origin_of",
+]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _NAME_BYTES = 16
 _Entry = Mapping[str, Any] | list[Any]
 _FAILED = "failed"
@@ -48,6 +58,35 @@ class Charges(Protocol):
     def fail(self, step: int) -> None:
         """Note that a booked step ended in an exception, so that nobody goes on after it."""
         ...
+
+
+class RunCharges(Charges, Protocol):
+    """The charges of a run that several processes may work on, one after the other."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Random names of the processes that worked on the run, the present one last."""
+        ...
+
+    def attach(self) -> None:
+        """Note that a process starts."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Under which name a run was reserved, and where.
+
+    Args:
+        run_id: Random name of the run, the same for all its processes.
+        ledger: Random name of the ledger, None if the run is in none.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    run_id: str
+    ledger: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +144,11 @@ class ChargesFile:
         path: The file; made by `attach` if absent.
         fingerprint: What must not change between the processes of a run, as JSON values.
         steps: Planned steps; no more are ever booked.
+        origin: Name of the run in its ledger; unset: a new name, and no ledger.
 
     Raises:
-        ConfigurationError: If another process holds the file, or the fingerprint is another.
+        ConfigurationError: If another process holds the file, or the fingerprint or the origin is
+            another.
         BrokenGuaranteeError: If a step of the run failed, or the file is damaged.
 
     Privacy:
@@ -116,9 +157,16 @@ class ChargesFile:
         a step. The file holds public numbers and random names only.
     """
 
-    def __init__(self, path: Path, fingerprint: Mapping[str, Any], steps: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fingerprint: Mapping[str, Any],
+        steps: int,
+        origin: Origin | None = None,
+    ) -> None:
         """Lock and read what there is; nothing is written but the rest of a torn line."""
         self._path = path
+        self._origin = origin
         self._fingerprint = json.loads(json.dumps(fingerprint))  # as it will be read back
         self._steps = steps
         self._tally = _Tally()
@@ -148,7 +196,8 @@ class ChargesFile:
         if self._file is None:
             self._file = _created(self._path)
         if self._file.tell() == 0:
-            header = {"format_version": FORMAT_VERSION, "run_id": secrets.token_hex(_NAME_BYTES)}
+            origin = self._origin or Origin(secrets.token_hex(_NAME_BYTES))
+            header = {"format_version": FORMAT_VERSION, **dataclasses.asdict(origin)}
             self._write(header | {"fingerprint": self._fingerprint})
         self._append(self._attachment())
 
@@ -191,17 +240,13 @@ class ChargesFile:
             self._refuse_failed()
 
     def _check_header(self, header: Any) -> None:
-        match header:
-            case {"format_version": int(version), "run_id": str(), "fingerprint": dict(found)}:
-                if version != FORMAT_VERSION:
-                    raise ConfigurationError(
-                        f"Expected format_version={version} of {self._path} to be "
-                        f"{FORMAT_VERSION}. Another version may count otherwise. Resume with the "
-                        "version of dpft that started the run."
-                    )
-                _refuse_differences(found, self._fingerprint)
-            case _:
-                self._refuse_damaged(1)
+        origin = _read_origin(header, self._path) or self._refuse_damaged(1)
+        if self._origin not in {None, origin}:
+            raise ConfigurationError(
+                f"Expected {self._path} to be of run={self._origin}, got {origin}. It would be "
+                "charged to another run. Resume with the ledger of the run, or start a new one."
+            )
+        _refuse_differences(header["fingerprint"], self._fingerprint)
 
     def _refuse_damaged(self, line: int) -> NoReturn:
         raise BrokenGuaranteeError(
@@ -289,6 +334,41 @@ def has_failed(path: Path) -> bool:
         Nothing, no data touched.
     """
     return b"\n[" in path.read_bytes()
+
+
+def origin_of(path: Path) -> Origin | None:
+    """Return under which name a run was reserved, without holding its charges.
+
+    Args:
+        path: The file of the charges.
+
+    Returns:
+        What its first line says; None if there is no such line, so that nothing was charged.
+
+    Raises:
+        ConfigurationError: If it was written in another format.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    try:
+        first, separator, _ = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    return _read_origin(_parsed(first), path) if separator else None
+
+
+def _read_origin(header: Any, path: Path) -> Origin | None:
+    match header:
+        case {"format_version": int(version)} if version != FORMAT_VERSION:
+            raise ConfigurationError(
+                f"Expected format_version={version} of {path} to be {FORMAT_VERSION}. Another "
+                "version may count otherwise, and one before 2 knows no ledger. Resume with the "
+                "version of dpft that started the run."
+            )
+        case {"run_id": str(run_id), "ledger": str() | None as ledger, "fingerprint": dict()}:
+            return Origin(run_id, ledger) if "format_version" in header else None
+    return None
 
 
 def _created(path: Path) -> FileIO:

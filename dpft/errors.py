@@ -3,20 +3,22 @@
     DpftError
     ├── ConfigurationError      (exit code 2) a setting is missing, wrong or contradicts another
     ├── BudgetError             (exit code 3) the run would exceed its privacy budget
+    ├── LedgerError             (exit code 4) the ledger cannot be read, trusted or written
     └── BrokenGuaranteeError    (exit code 4) the privacy guarantee would not hold
         └── UnsupportedError    (exit code 4) the engine cannot clip this model exactly
 
-The first three are defined in `dpft.accounting.errors`, the lowest layer. This module may be
+All but the last two are defined in `dpft.accounting.errors`, the lowest layer. This module may be
 imported by everything; it imports nothing heavy.
 """
 
-from dpft.accounting.errors import BudgetError, ConfigurationError, DpftError
+from dpft.accounting.errors import BudgetError, ConfigurationError, DpftError, LedgerError
 
 __all__ = [
     "BrokenGuaranteeError",
     "BudgetError",
     "ConfigurationError",
     "DpftError",
+    "LedgerError",
     "UnsupportedError",
 ]
 

@@ -1,6 +1,9 @@
 """What every test shares: no network, one thread per worker, the optional assets."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +20,10 @@ hypothesis.settings.load_profile("shared")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# No test leaves a key in the home of whoever runs it, or books a run in their ledger.
+os.environ["DPFT_PRIVATE"] = tempfile.mkdtemp(prefix="dpft-private-")
+atexit.register(shutil.rmtree, os.environ["DPFT_PRIVATE"], ignore_errors=True)
+os.environ.pop("DPFT_LEDGER", None)
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; read by torch when imported
     os.environ["OMP_NUM_THREADS"] = "1"
 

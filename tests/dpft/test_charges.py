@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import dpft
-from dpft.charges import ChargesFile, RunHistory, has_failed, hold
+from dpft.charges import ChargesFile, Origin, RunHistory, has_failed, hold, origin_of
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.private_step import PrivateStep, StepSettings
 from dpft.run_folder import RunFolder
@@ -68,7 +68,8 @@ def test_every_start_and_step_has_its_line(tmp_path: Path) -> None:
     charges.intend(3)
     charges.close()
     header, *rest = entries(tmp_path / "charges")
-    assert set(header) == {"format_version", "run_id", "fingerprint"}
+    assert set(header) == {"format_version", "run_id", "fingerprint", "ledger"}
+    assert header["ledger"] is None
     assert header["fingerprint"]["privacy.steps"] == STEPS
     assert [entry.get("attach", entry.get("intend")) for entry in rest] == [1, 1, 2, 3, 2, 4]
     assert charges.intended == 4
@@ -304,10 +305,27 @@ def test_another_fingerprint_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     lines = written(tmp_path / "charges")
-    lines[0] = lines[0].replace(b'"format_version": 1', b'"format_version": 2')
+    lines[0] = lines[0].replace(b'"format_version": 2', b'"format_version": 1')
     (tmp_path / "charges").write_bytes(b"".join(lines))
-    with pytest.raises(ConfigurationError, match="format_version=2"):
+    with pytest.raises(ConfigurationError, match="format_version=1"):
         opened(tmp_path / "charges")
+
+
+def test_the_origin_stands_in_the_file_and_cannot_change(tmp_path: Path) -> None:
+    path, origin = tmp_path / "charges", Origin("a run", "a ledger")
+    assert origin_of(path) is None
+    charges = ChargesFile(path, FINGERPRINT, STEPS, origin)
+    charges.attach()
+    charges.close()
+    assert origin_of(path) == origin
+    ChargesFile(path, FINGERPRINT, STEPS, origin).close()
+    with pytest.raises(ConfigurationError, match="charged to another run"):
+        ChargesFile(path, FINGERPRINT, STEPS, Origin("a run", "another ledger"))
+
+
+def test_a_torn_header_says_nothing_of_an_origin(tmp_path: Path) -> None:
+    (tmp_path / "charges").write_bytes(b'{"format_ver')
+    assert origin_of(tmp_path / "charges") is None
 
 
 def test_a_second_process_is_refused_while_the_first_lives(tmp_path: Path) -> None:

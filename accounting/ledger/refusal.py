@@ -1,0 +1,205 @@
+"""When a reservation is refused, and what the refusal says would fit."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+from dpft.accounting.errors import AccountantError, BudgetError, ConfigurationError
+from dpft.accounting.grid import DEFAULT_GRID, Grid
+from dpft.accounting.ledger.budget import Budget, Plans
+from dpft.accounting.ledger.lease import Reservation
+from dpft.accounting.ledger.state import State
+from dpft.accounting.mechanisms import Mechanism, first_steps
+
+__all__ = ["refuse_over_budget", "refuse_shared_within"]
+
+_QUICK = Grid(value_discretization_interval=1e-3)  # from above, for what is only suggested
+_DOUBLINGS = 12
+_HALVINGS = 12
+_Change = Callable[[Mechanism], Mechanism | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Constraint:
+    """One budget, against what one record may have taken part in.
+
+    Args:
+        dataset: Data set of the budget.
+        budget: The budget.
+        others: What other runs are charged.
+        own: What the new run is charged.
+    """
+
+    dataset: str
+    budget: Budget
+    others: Sequence[Mechanism | None]
+    own: Sequence[Mechanism | None]
+
+    def spent(self, change: _Change | None = None, *, grid: Grid = DEFAULT_GRID) -> float:
+        """Return the epsilon with the new run, changed if asked for."""
+        changed = [None if m is None else change(m) for m in self.own] if change else self.own
+        kept = [new for new, old in zip(changed, self.own, strict=True) if old is None or new]
+        return self.budget.spent([*self.others, *kept], grid=grid)
+
+    def spent_before(self) -> float:
+        """Return the epsilon without the new run."""
+        return self.budget.spent(self.others)
+
+
+def refuse_shared_within(state: State, reservation: Reservation) -> None:
+    """Raise if two data sets of one run may share a record.
+
+    Args:
+        state: The ledger with the reservation in it.
+        reservation: What is to be reserved.
+
+    Raises:
+        ConfigurationError: If they may.
+
+    Privacy:
+        Such a record would enter one noisy sum twice, which costs more than two sums
+        (`test_data_sets_of_one_run_must_be_disjoint`).
+    """
+    names = [use.dataset for use in reservation.uses]
+    for place, one in enumerate(names):
+        for other in names[:place]:
+            if state.overlap(one, other):
+                raise ConfigurationError(
+                    f"Expected data sets {other} and {one} of one run to share no record. One in "
+                    "both would enter a noisy sum twice. Remove what they share, or state a public "
+                    f"rule: dpft ledger disjoint {other} {one} --rule '...'."
+                )
+
+
+def refuse_over_budget(state: State, reservation: Reservation) -> None:
+    """Raise if a reservation would exceed a budget.
+
+    Args:
+        state: The ledger with the reservation in it.
+        reservation: What is to be reserved.
+
+    Raises:
+        BudgetError: If it would, or if what is charged cannot be added up.
+
+    Privacy:
+        A record's data sets overlap pairwise: each budget holds for every such set of data sets
+        (`tests/accounting/ledger/test_sharing.py`). Messages hold public numbers and names only.
+    """
+    constraints = list(_constraints(state, reservation))
+    for constraint in constraints:
+        try:
+            spent = constraint.spent()
+        except (AccountantError, ConfigurationError) as error:
+            raise BudgetError(_cannot_add_up(constraint, error)) from error
+        if spent > constraint.budget.epsilon:
+            raise BudgetError(_refusal(constraint, spent, reservation, constraints))
+
+
+def _constraints(state: State, reservation: Reservation) -> Iterator[_Constraint]:
+    used = {use.dataset for use in reservation.uses}
+    near = sorted({name for dataset in used for name in state.neighbours(dataset)})
+    for dataset in near:
+        if dataset not in state.budgets:
+            continue
+        for clique in state.cliques(dataset):
+            if used & set(clique):
+                yield _constraint(state, dataset, clique, reservation.run_id)
+
+
+def _constraint(state: State, dataset: str, clique: Sequence[str], run_id: str) -> _Constraint:
+    budget = state.budgets[dataset]
+    charged: dict[bool, list[Mechanism | None]] = {True: [], False: []}
+    for lease, name in state.leases_on(clique):
+        adaptive = budget.plans is Plans.ADAPTIVE
+        charged[lease.run_id == run_id] += lease.charged(name, adaptive=adaptive)
+    return _Constraint(dataset, budget, tuple(charged[False]), tuple(charged[True]))
+
+
+def _refusal(
+    constraint: _Constraint,
+    spent: float,
+    reservation: Reservation,
+    constraints: Sequence[_Constraint],
+) -> str:
+    budget, dataset = constraint.budget, constraint.dataset
+    before = constraint.spent_before()
+    names = " and ".join(use.dataset for use in reservation.uses)
+    shares = (
+        ""
+        if dataset in {use.dataset for use in reservation.uses}
+        else f" {dataset} shares records with {names}, or was never compared with it."
+    )
+    return (
+        f"Expected epsilon={spent:.4g} of data set {dataset}, this run on {names} included, <= "
+        f"{budget.epsilon:g}, its budget at delta={budget.delta:g} with {budget.plans.value} "
+        f"plans.{shares} Spent so far: {before:.4g}, left: {max(0.0, budget.epsilon - before):.4g}."
+        f" {_advice(constraint, constraints)}"
+    )
+
+
+def _advice(constraint: _Constraint, constraints: Sequence[_Constraint]) -> str:
+    """Say what would fit; every suggestion was computed to fit all budgets."""
+    own = [mechanism for each in constraints for mechanism in each.own]
+    if None in own:
+        return "A run without privacy fits no budget. Set privacy.mode=private."
+    found = [_noise_that_fits(constraints), _steps_that_fit(constraints)]
+    advice = " or ".join(filter(None, found))
+    said = f"What would fit: {advice}." if advice else "No other noise or length of it would fit."
+    if constraint.budget.plans is Plans.ADAPTIVE:
+        said += (
+            " If all plans on it were written down before the first output, its owner may declare "
+            f"so: dpft ledger budget {constraint.dataset} --plans fixed, which adds up tighter."
+        )
+    return said
+
+
+def _noise_that_fits(constraints: Sequence[_Constraint]) -> str | None:
+    own = [m for each in constraints for m in each.own if m is not None]
+    present = {getattr(mechanism, "noise_multiplier", None) for mechanism in own}
+    (noise, *others) = present
+    if noise is None or others:
+        return None
+    high = noise
+    for _ in range(_DOUBLINGS):
+        high *= 2
+        if _fits(constraints, _with_noise(high)):
+            break
+    else:
+        return None
+    low = high / 2
+    for _ in range(_HALVINGS):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if _fits(constraints, _with_noise(middle)) else (middle, high)
+    return f"noise_multiplier={high * 1.0005:.4g} at this sample rate and length"
+
+
+def _with_noise(noise_multiplier: float) -> _Change:
+    def change(mechanism: Mechanism) -> Mechanism:
+        values = {"noise_multiplier": noise_multiplier}
+        changed: Mechanism = dataclasses.replace(mechanism, **values)  # type: ignore[type-var]  # all are dataclasses
+        return changed
+
+    return change
+
+
+def _steps_that_fit(constraints: Sequence[_Constraint]) -> str | None:
+    own = [m for each in constraints for m in each.own if m is not None]
+    low, high = 0, max(getattr(mechanism, "steps", 1) for mechanism in own)
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = _fits(constraints, lambda mechanism, steps=middle: first_steps(mechanism, steps))  # type: ignore[misc]  # bound now
+        low, high = (middle, high) if fits else (low, middle)
+    return f"steps={low} at this noise" if low else None
+
+
+def _fits(constraints: Sequence[_Constraint], change: _Change) -> bool:
+    try:
+        return all(each.spent(change, grid=_QUICK) <= each.budget.epsilon for each in constraints)
+    except (AccountantError, ConfigurationError):
+        return False
+
+
+def _cannot_add_up(constraint: _Constraint, error: Exception) -> str:
+    return (
+        f"Expected what is charged to data set {constraint.dataset} to add up. {error} A budget "
+        "that cannot be computed is not spent. Use another data set, or no budget."
+    )

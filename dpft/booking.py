@@ -1,0 +1,421 @@
+"""A run in a ledger: reserved before anything is loaded, charged step by step, settled at the end.
+
+`dpft.accounting.ledger` knows leases and budgets, `dpft.charges` the run folder; here they are
+joined. Per step the line in the run folder comes first and the ledger's entry second, both durable,
+and then the sample. No torch in here.
+"""
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from dpft.accounting.errors import LedgerError
+from dpft.accounting.ledger import (
+    Budget,
+    DigestKey,
+    Head,
+    Lease,
+    Ledger,
+    RecordDigests,
+    Reservation,
+    Use,
+)
+from dpft.accounting.mechanisms import Mechanism, steps_of
+from dpft.accounting.run_record import LedgerReference
+from dpft.charges import Origin, origin_of
+from dpft.errors import BrokenGuaranteeError, ConfigurationError, DpftError
+from dpft.ledger_place import ledger_place
+from dpft.privacy import PrivacyPlan
+from dpft.run_folder import RunFolder
+
+__all__ = ["Booking", "book", "book_beside", "book_event"]
+
+_NAME_BYTES = 16
+_Records = Iterable[Mapping[str, Any]]
+
+
+class Booking:
+    """The lease of one run, in an open ledger.
+
+    Args:
+        ledger: The ledger; closed with the booking.
+        run_id: Name under which the run is reserved.
+        is_new: Whether this process reserved it: should it fail before its first step is charged,
+            it gives everything back that may be given back.
+
+    Privacy:
+        Nothing is sampled that is not charged (`tests/dpft/test_booking.py`).
+    """
+
+    def __init__(self, ledger: Ledger, run_id: str, *, is_new: bool) -> None:
+        """Keep what is needed; the run is reserved already."""
+        self._ledger = ledger
+        self._token: int | None = None
+        self._may_be_given_back = is_new
+        self.is_new = is_new
+        self.run_id = run_id
+        self.head: Head = ledger.head
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None and self._may_be_given_back:
+            with suppress(LedgerError):  # then it stays charged, which is safe
+                self._ledger.settle(self.run_id)
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """File of the ledger."""
+        return self._ledger.path
+
+    @property
+    def origin(self) -> Origin:
+        """What the run folder notes of it."""
+        return Origin(self.run_id, self._ledger.state.ledger_id)
+
+    @property
+    def lease(self) -> Lease:
+        """The lease as it stands."""
+        return self._ledger.state.lease(self.run_id)
+
+    @property
+    def reference(self) -> LedgerReference:
+        """Where the run stood in the ledger once it was reserved, for its certificate."""
+        return LedgerReference(self.head.hash, self.head.seq)
+
+    @property
+    def is_event(self) -> bool:
+        """Whether everything was charged at once, before this process began (`book_event`)."""
+        lease = self.lease
+        return lease.is_settled and not lease.token and lease.intended == lease.steps
+
+    @property
+    def budgets(self) -> dict[str, Budget | None]:
+        """Budgets of the run's data sets, None where none is set."""
+        state = self._ledger.state
+        return {name: state.budgets.get(name) for name in self.lease.datasets}
+
+    @property
+    def statement(self) -> str:
+        """What a report says of it: in which budgets the run was charged."""
+        said = (
+            f"none is set for {name}: the run is charged in a ledger, and none is refused"
+            if budget is None
+            else f"epsilon = {budget.epsilon:g} at delta = {budget.delta:g} for all runs on {name}"
+            f" with {budget.plans.value} plans; the whole run was charged before its first step"
+            for name, budget in self.budgets.items()
+        )
+        return "; ".join(said)
+
+    def close(self) -> None:
+        """Let the ledger go."""
+        self._ledger.close()
+
+    def attach(self, charged: int, noise: str = "fresh noise of this process") -> None:
+        """Take the run over in this process.
+
+        Args:
+            charged: Steps that the run folder says were charged.
+            noise: Public name of the source of the noise.
+
+        Raises:
+            BrokenGuaranteeError: If the ledger knows of more steps: the folder was put back.
+            LedgerError: If the run is settled although steps are left, or cannot be written.
+
+        Privacy:
+            Steps that the folder charged and a crash kept from the ledger are charged here.
+            Processes that held the run before may not go on (`tests/dpft/test_booking.py`).
+        """
+        self.refuse_put_back(charged)
+        self._may_be_given_back = False
+        lease = self.lease
+        if lease.is_settled and charged == lease.steps == lease.intended:
+            return  # all steps are taken, what is left is to write the artefacts
+        self._token = self._ledger.attach(self.run_id, noise)
+        if charged > lease.intended:
+            self.intend(charged)
+
+    def refuse_put_back(self, charged: int) -> None:
+        """Raise if the run folder knows of fewer steps than the ledger.
+
+        Args:
+            charged: Steps that the run folder says were charged.
+
+        Raises:
+            BrokenGuaranteeError: If it does.
+
+        Privacy:
+            A folder that was put back from a copy would sample steps again.
+        """
+        if self.lease.intended > charged:
+            raise BrokenGuaranteeError(
+                f"Expected the run folder to have charged {self.lease.intended} steps as its "
+                f"ledger says, not {charged}. It was put back from a copy, and steps would be "
+                "sampled again. Start a new run; it is a new release."
+            )
+
+    def intend(self, upto: int) -> None:
+        """Charge steps up to a number, durably.
+
+        Args:
+            upto: Steps charged from now on, counted from the first.
+
+        Raises:
+            LedgerError: If another process took the run over, or the entry cannot be written.
+
+        Privacy:
+            Once this returns, a crash loses nothing.
+        """
+        if self._token is None:
+            raise LedgerError(
+                f"Expected run={self.run_id} to be attached before step {upto} is charged. Only "
+                "the process that holds a run may sample. Resume the run, or start a new one."
+            )
+        self._ledger.intend(self.run_id, self._token, upto)
+
+    def settle(self) -> None:
+        """Close the run: no step follows. What was charged stays charged.
+
+        Raises:
+            LedgerError: If another process took the run over, or the entry cannot be written.
+
+        Privacy:
+            Steps never begun are given back where plans are adaptive
+            (`tests/accounting/ledger/test_charging.py`).
+        """
+        if not self.lease.is_settled:
+            self._ledger.settle(self.run_id, self._token)
+
+    def charge_release(
+        self,
+        mechanism: Mechanism,
+        dataset_id: str,
+        *,
+        records: _Records | None = None,
+        disjoint_rule: str | None = None,
+    ) -> Head:
+        """Charge one release beside the run, such as a noisy metric, before it happens.
+
+        Args:
+            mechanism: What will be released.
+            dataset_id: Name of the data set it is taken on.
+            records: Its records; unset: they count as overlapping with every data set.
+            disjoint_rule: Public rule that keeps its records apart from those of the run.
+
+        Returns:
+            The ledger's head with the charge in it.
+
+        Raises:
+            BudgetError: If a budget would be exceeded; then nothing may be released.
+            LedgerError: If the ledger cannot be read, trusted or written.
+
+        Privacy:
+            Charged in full and for good (`tests/dpft/test_booking.py`).
+        """
+        if disjoint_rule is not None:
+            for name in self.lease.datasets:
+                if name != dataset_id and not self._is_known(name, dataset_id, disjoint_rule):
+                    self._ledger.declare_disjoint(name, dataset_id, disjoint_rule)
+        digests = None if records is None else _digests(self.path, records)
+        name = secrets.token_hex(_NAME_BYTES)
+        self._ledger.release(Reservation.of(name, dataset_id, mechanism, digests))
+        return self._ledger.head
+
+    def refuse_another(
+        self,
+        plan: PrivacyPlan,
+        records: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        secret: bool = True,
+    ) -> None:
+        """Raise unless the booking is for this run.
+
+        Args:
+            plan: The plan of the run.
+            records: The training records of a run that is resumed, as when it was reserved.
+            secret: Whether its randomness is secret; pinned randomness leaves no privacy.
+
+        Raises:
+            ConfigurationError: If it is for another data set or another mechanism.
+            BrokenGuaranteeError: If a record was not there when the run was reserved.
+
+        Privacy:
+            A run is charged as what it is, to the records it was reserved for
+            (`tests/dpft/test_booking.py`).
+        """
+        name = plan.privacy.dataset_id
+        if self.lease.uses != (_use(plan, secret=secret),):
+            raise ConfigurationError(
+                f"Expected the booking of run={self.run_id} to be for data set {name} and the "
+                f"run's own mechanism, got {self.lease.uses}. It would be charged as another one. "
+                "Book this run."
+            )
+        if records is not None and not self._ledger.knows(name, _digests(self.path, records)):
+            raise BrokenGuaranteeError(
+                f"Expected the records of data set {name} to be those the run started with. Its "
+                "ledger knows nothing of the others, nor of any under another key. Resume with "
+                "the same records and DPFT_PRIVATE, or start a new run."
+            )
+
+    def _is_known(self, one: str, other: str, rule: str) -> bool:
+        return self._ledger.state.rules.get(frozenset((one, other))) == rule
+
+
+def book(
+    plan: PrivacyPlan,
+    records: Sequence[Mapping[str, Any]],
+    path: Path,
+    *,
+    origin: Origin | None = None,
+    secret: bool = True,
+) -> Booking:
+    """Reserve a run in a ledger, or find the reservation of one that is resumed.
+
+    Args:
+        plan: The plan; all its steps are reserved.
+        records: The training records, as texts: data sets are compared by them.
+        path: File of the ledger; made if absent.
+        origin: Name of the run and its ledger, if it is resumed; whether it is the same run is
+            then checked by `Booking.refuse_another`.
+        secret: Whether randomness is secret; pinned randomness leaves no privacy.
+
+    Returns:
+        The booking, to be used as a context.
+
+    Raises:
+        BudgetError: If a budget would be exceeded; the message says what would fit.
+        LedgerError: If the ledger cannot be read, trusted or written, or does not hold the run.
+
+    Privacy:
+        Nothing is sampled. Records are read for keyed digests, which stay in the ledger
+        (`tests/accounting/ledger/test_record_digests.py`).
+    """
+    if origin is not None:
+        return _found(path, origin)
+    digests = _digests(path, records)
+    use = _use(plan, digests, secret=secret)
+    reservation = Reservation(
+        run_id=secrets.token_hex(_NAME_BYTES), uses=(use,), steps=plan.length.steps
+    )
+    return _reserved(path, reservation)
+
+
+def book_beside(
+    plan: PrivacyPlan,
+    records: Sequence[Mapping[str, Any]],
+    folder: RunFolder | None,
+    *,
+    secret: bool = True,
+) -> Booking | None:
+    """Reserve a run where its ledger lies, or find the reservation of one that is resumed.
+
+    Args:
+        plan: The plan, whose `Privacy` may name a ledger.
+        records: The training records.
+        folder: The run folder, if there is one; it is removed again if it is empty and the run is
+            refused.
+        secret: Whether randomness is secret.
+
+    Returns:
+        The booking; None without a ledger: no folder, no setting, no `$DPFT_LEDGER`.
+
+    Raises:
+        BudgetError: As `book`.
+        LedgerError: As `book`.
+
+    Privacy:
+        As `book`.
+    """
+    path = ledger_place(plan.privacy, None if folder is None else folder.path)
+    if path is None:
+        return None
+    origin = None if folder is None else origin_of(folder.charges)
+    try:
+        return book(plan, records, path, origin=origin, secret=secret)
+    except DpftError:
+        if folder is not None:
+            with suppress(OSError):  # it holds something: then it stays
+                folder.path.rmdir()
+        raise
+
+
+def book_event(
+    mechanism: Mechanism,
+    dataset_id: str,
+    path: Path,
+    *,
+    records: _Records | None = None,
+) -> Booking:
+    """Charge an event that happens as a whole, such as a choice among several runs, in full.
+
+    Args:
+        mechanism: Everything that will be released.
+        dataset_id: Name of the data set.
+        path: File of the ledger; made if absent.
+        records: Its records; unset: they count as overlapping with every data set.
+
+    Returns:
+        The booking; nothing more has to be charged, and nothing is ever given back.
+
+    Raises:
+        BudgetError: If a budget would be exceeded.
+        LedgerError: If the ledger cannot be read, trusted or written.
+
+    Privacy:
+        A crash leaves all of it charged (`tests/dpft/test_booking.py`).
+    """
+    digests = None if records is None else _digests(path, records)
+    name = secrets.token_hex(_NAME_BYTES)
+    use = Use(dataset=dataset_id, mechanism=mechanism, records=digests)
+    reservation = Reservation(run_id=name, uses=(use,), steps=steps_of(mechanism))
+    with _kept_open(path) as ledger:
+        ledger.release(reservation)
+        return Booking(ledger, name, is_new=False)
+
+
+def _reserved(path: Path, reservation: Reservation) -> Booking:
+    with _kept_open(path) as ledger:
+        ledger.reserve(reservation)
+        return Booking(ledger, reservation.run_id, is_new=True)
+
+
+@contextmanager
+def _kept_open(path: Path) -> Iterator[Ledger]:
+    """Open a ledger, and close it again only if something fails."""
+    ledger = Ledger.open(path)
+    try:
+        yield ledger
+    except BaseException:
+        ledger.close()
+        raise
+
+
+def _found(path: Path, origin: Origin) -> Booking:
+    if origin.ledger is None or not path.exists():
+        raise LedgerError(_not_here(path, origin))
+    with _kept_open(path) as ledger:
+        if ledger.state.ledger_id != origin.ledger:
+            raise LedgerError(_not_here(path, origin))
+        ledger.state.lease(origin.run_id)
+        return Booking(ledger, origin.run_id, is_new=False)
+
+
+def _use(plan: PrivacyPlan, records: RecordDigests | None = None, *, secret: bool) -> Use:
+    mechanism = plan.mechanism() if plan.is_private and secret else None
+    return Use(dataset=plan.privacy.dataset_id, mechanism=mechanism, records=records)
+
+
+def _digests(path: Path, records: _Records) -> RecordDigests:
+    return DigestKey.load(path).digests(records)
+
+
+def _not_here(path: Path, origin: Origin) -> str:
+    return (
+        f"Expected ledger={path} to be the one that run={origin.run_id} was reserved in "
+        f"({origin.ledger}). Elsewhere its steps would be charged to nobody. Name its ledger by "
+        "privacy.ledger or DPFT_LEDGER, or start a new run."
+    )
