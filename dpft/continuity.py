@@ -10,7 +10,7 @@ import warnings
 import torch
 from torch import nn
 
-from dpft.charges import ChargesFile, RunHistory
+from dpft.charges import RunCharges, RunHistory
 from dpft.checkpoint import Checkpoint, Checkpoints
 from dpft.optimisation import Optimisation
 from dpft.run_folder import RunFolder
@@ -74,7 +74,7 @@ class Continuity:
     def __init__(
         self,
         folder: RunFolder,
-        charges: ChargesFile,
+        charges: RunCharges,
         iterate: Iterate,
         steps: int,
         every: int | None = None,

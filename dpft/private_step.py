@@ -17,6 +17,7 @@ from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss, modes_of
 from dpft.engine.refusals import refuse_other_parameters, refuse_unsupported_optimizer
 from dpft.errors import BrokenGuaranteeError
+from dpft.inheritance import Inheritance
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport, SyntheticRecords, run_preflight
 from dpft.privacy import Privacy, PrivacyPlan
@@ -39,6 +40,9 @@ class StepSettings:
         synthetic: Public rows for the preflight; unset: made from the model's configuration.
         charges: Where every step is booked before it is sampled; the first step follows what is
             booked there already. Unset: nothing is written, and a crash forgets the steps.
+        started: What the model owes before the first step, as `dpft.inheritance.inherited` found
+            it; it has to be composed with the run, as `dpft.fit` does. Private source prompts that
+            are not part of it are refused.
 
     Privacy:
         None of them changes epsilon; a pinned source voids the guarantee and is reported.
@@ -48,6 +52,7 @@ class StepSettings:
     randomness: PinnedRandomness | None = None
     synthetic: Sequence[Row] | None = None
     charges: Charges | None = None
+    started: Inheritance = dataclasses.field(default_factory=Inheritance)
 
 
 class PrivateStep:
@@ -102,10 +107,10 @@ class PrivateStep:
         settings: StepSettings | None = None,
     ) -> None:
         """Check that model and optimiser agree; nothing is drawn yet."""
-        adapters.refuse_unfit(model)
+        self._settings = settings or StepSettings()
+        adapters.refuse_unfit(model, composed=self._settings.started.sources)
         self._engine = Engine(model, loss)
         self._optimizer = optimizer
-        self._settings = settings or StepSettings()
         self._randomness = _source(self._settings.randomness)
         self._pending: LogicalBatch | None = None
         self._plan: PrivacyPlan | None = None
@@ -152,6 +157,11 @@ class PrivateStep:
         if not self.plan.is_private or self.steps_taken == 0:
             return None
         return self.plan.mechanism(self.steps_taken)
+
+    @property
+    def started(self) -> Inheritance:
+        """What the model owed before the first step."""
+        return self._settings.started
 
     @property
     def sampler(self) -> str:

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dpft.accounting import DEFAULT_GRID, Adjacency, RunRecord
+from dpft.accounting import DEFAULT_GRID, Adjacency, Certificate, RepeatAndSelect, RunRecord
+from dpft.accounting.run_record import SelectionStatus
 from dpft.charges import RunHistory
-from dpft.privacy import ClippingStyle, EvaluationStatus, PrivacyPlan
-from dpft.rendering import render
+from dpft.held_out import metric_id
+from dpft.privacy import ClippingStyle, EvaluationStatus, Privacy, PrivacyPlan
+from dpft.rendering import inline, render
 from dpft.run_folder import environment, write_whole
 
 __all__ = ["Check", "Preflight", "ReportFacts", "detection_bound", "write_report"]
@@ -77,9 +79,12 @@ class ReportFacts:
     Args:
         plan: The algorithm that ran.
         run: Its entry in the certificate.
-        epsilon: What the run spent at the plan's delta; infinite if it was not private.
+        epsilon: What the run and those it started from spent at the plan's delta; infinite if one
+            of them was not private.
         preflight: Checks before the first step; None where there were none.
         history: Starts of the process, steps charged, updates kept.
+        certificate: All runs that epsilon counts; None where there is no other.
+        budget: Which budgets the run was charged to; None if it is in no ledger.
         pinned_randomness: Whether a test chose the randomness: then nothing is private.
         title: First heading.
 
@@ -92,13 +97,30 @@ class ReportFacts:
     epsilon: float
     preflight: Preflight | None
     history: RunHistory
+    certificate: Certificate | None = None
+    budget: str | None = None
     pinned_randomness: bool = False
     title: str = "Privacy report"
 
     @property
     def is_private(self) -> bool:
         """Whether the guarantee holds."""
-        return self.run.private and self.plan.is_private and not self.pinned_randomness
+        promised = self.run.private and self.plan.is_private and math.isfinite(self.epsilon)
+        return promised and not self.pinned_randomness
+
+    @property
+    def earlier(self) -> int:
+        """Number of earlier runs that epsilon counts too."""
+        own = {self.run.run_id, metric_id(self.run.run_id)}
+        known = () if self.certificate is None else self.certificate.runs
+        return sum(run.run_id not in own for run in known)
+
+    @property
+    def adjacency(self) -> Adjacency:
+        """The neighbouring relation of the guarantee: the coarsest of all runs'."""
+        if self.certificate is None or not self.is_private:
+            return self.run.adjacency
+        return self.certificate.adjacency
 
 
 def write_report(folder: Path, facts: ReportFacts) -> Path:
@@ -156,12 +178,13 @@ def _values(facts: ReportFacts) -> dict[str, Any]:
         "run": run,
         "plan": plan,
         "history": facts.history,
-        "neighbours": _NEIGHBOURS[run.adjacency],
+        "neighbours": _NEIGHBOURS[facts.adjacency],
         "clipping": _CLIPPING[plan.privacy.clipping],
         "grid": f"{DEFAULT_GRID.value_discretization_interval:g}",
         "false_alarms": f"{_FALSE_ALARM_RATE:.0%}",
         "detected": _percent_rounded_up(bound),
         "evaluation": _evaluation(plan),
+        "selection": _selection(run),
         "environment": environment(),
     }
 
@@ -175,10 +198,34 @@ def _evaluation(plan: PrivacyPlan) -> str:
     privacy = plan.privacy
     if privacy.evaluation is EvaluationStatus.NOISY:
         return (
-            f"noisy: metrics on held-out records carry discrete Laplace noise and cost these "
-            f"records epsilon = {privacy.evaluation_epsilon:g} each, which is not part of the "
-            "epsilon above"
+            "noisy: metrics on held-out records carry discrete Laplace noise and cost these "
+            f"records epsilon = {privacy.evaluation_epsilon:g} each, {_part_of(privacy)}"
         )
     if privacy.evaluation is EvaluationStatus.PUBLIC:
         return "public: metrics were taken on records declared public"
     return "none: no metric on held-out records is released"
+
+
+def _part_of(privacy: Privacy) -> str:
+    if privacy.evaluation_split is None:
+        return "which is part of the epsilon above: a record may be held out and trained on"
+    return (
+        f"and no record is both held out and trained on ({inline(privacy.evaluation_split)}): the "
+        "epsilon above is the larger of the two"
+    )
+
+
+def _selection(run: RunRecord) -> str:
+    if run.selection is SelectionStatus.NONE:
+        return "none: they were fixed beforehand, without looking at records"
+    if run.selection is SelectionStatus.NOT_ACCOUNTED:
+        return "not accounted: nothing is claimed on how they were chosen"
+    event = run.mechanism
+    if not isinstance(event, RepeatAndSelect):
+        return "by a mechanism that is part of the certificate"
+    shape = event.shape if isinstance(event.shape, str) else f"shape {event.shape:g}"
+    return (
+        f"the best of a secret number of trials ({event.mean:g} on average, {shape}), each with "
+        "settings drawn from a public list; epsilon counts all trials and the choice, the rows "
+        "above and below describe one trial"
+    )

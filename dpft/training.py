@@ -5,7 +5,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +14,28 @@ import torch
 from torch import nn
 
 from dpft import adapters
-from dpft.accounting import DEFAULT_GRID, Certificate, Grid
+from dpft.accounting import Certificate, RunRecord
+from dpft.accounting.inputs import Input
+from dpft.accounting.run_record import LedgerReference
 from dpft.artefacts import run_record, save_artefacts
-from dpft.charges import ChargesFile, RunHistory
+from dpft.booked_charges import BookedCharges
+from dpft.booking import Booking, book_beside
+from dpft.charges import ChargesFile, Origin, RunCharges, RunHistory
 from dpft.continuity import Continuity, Iterate
+from dpft.declarations import declared_inputs
 from dpft.engine.attachment import PerRecordLoss
-from dpft.errors import BrokenGuaranteeError, ConfigurationError
+from dpft.errors import ConfigurationError
 from dpft.fingerprint import fingerprint
+from dpft.held_out import metric_record
+from dpft.inheritance import Inheritance, inherited, mark_trained, mark_training
+from dpft.ledger_place import ledger_place
 from dpft.optim import Optim
 from dpft.optimisation import Optimisation
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport
 from dpft.privacy import Privacy, PrivacyPlan
 from dpft.private_step import PrivateStep, StepSettings
+from dpft.progress import EpsilonCourse, Progress
 from dpft.randomness import SecretRandomness
 from dpft.records import EncodingSettings, Row, collate, encode
 from dpft.report import ReportFacts
@@ -35,30 +44,7 @@ from dpft.run_folder import RunFolder
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-__all__ = ["FitOptions", "FitResult", "Progress", "fit"]
-
-_MILESTONES = 10  # epsilon is recomputed this often during a run
-_QUICK = Grid(value_discretization_interval=1e-3)  # from above, in a tenth of the time
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a run stands after a step; public numbers only.
-
-    Args:
-        step: Steps charged, those lost by an interruption included.
-        steps: Steps planned.
-        spent_epsilon: Upper bound on epsilon so far, never below the true value.
-        target_epsilon: Epsilon of the whole plan; inf if the run is not private.
-
-    Privacy:
-        A function of the plan and the step number; nothing of the sampled records.
-    """
-
-    step: int
-    steps: int
-    spent_epsilon: float
-    target_epsilon: float
+__all__ = ["FitOptions", "FitResult", "fit"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +60,15 @@ class FitOptions:
         resume: Continue the unfinished run in `out`, if there is one; needs the same arguments.
         checkpoint_every: Steps between two checkpoints, >= 1; unset: about ten in a run.
         config_yaml: Content of the run folder's config.yaml, which says what the run is.
+        booking: The run's reservation in a ledger, if it was made before; unset: with `out`,
+            `privacy.ledger` or `$DPFT_LEDGER` the run is reserved here. One of `book_event` covers
+            the run as a part of what it charged; which runs those are is the caller's to know.
+        started_from: Folders of earlier runs or adapters that the model holds where nothing in it
+            tells of them, as an adapter that was loaded for further training. Their certificates
+            are composed with that of the run.
+        declared: What else the run uses that may have seen private records, such as class weights
+            in the loss or a vocabulary of other origin than the base model's: public, or unknown,
+            which makes epsilon infinite.
 
     Privacy:
         None of them changes epsilon; pinned randomness voids the guarantee and is reported.
@@ -88,6 +83,9 @@ class FitOptions:
     resume: bool = False
     checkpoint_every: int | None = None
     config_yaml: str | None = None
+    booking: Booking | None = None
+    started_from: tuple[Path | str, ...] = ()
+    declared: tuple[Input, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +95,9 @@ class FitResult:
     Args:
         model: The trained model, in eval mode.
         plan: The plan that ran.
-        certificate: The mechanisms that touched the data.
+        certificate: The mechanisms that touched the data, those of earlier runs that this one
+            started from included.
+        run_id: Name of this run in the certificate.
         preflight: The preflight's verdict, None if the run is not private.
         examples_per_second: Public expected batch size x steps / wall time, of this process; NaN
             if all steps were taken before.
@@ -111,14 +111,20 @@ class FitResult:
     model: nn.Module
     plan: PrivacyPlan
     certificate: Certificate
+    run_id: str
     preflight: PreflightReport | None
     examples_per_second: float
     history: RunHistory
     folder: RunFolder | None
 
     @property
+    def run(self) -> RunRecord:
+        """This run's entry in the certificate."""
+        return next(run for run in self.certificate.runs if run.run_id == self.run_id)
+
+    @property
     def epsilon(self) -> float:
-        """Epsilon spent, at `delta`; inf if the run is not private."""
+        """Epsilon of the whole certificate, at `delta`; inf if the run is not private."""
         return self.certificate.epsilon(self.delta)
 
     @property
@@ -173,42 +179,62 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
 
     Raises:
         ConfigurationError: If a setting is wrong; found before the first private record is used.
-        BrokenGuaranteeError: If the preflight fails.
+        BrokenGuaranteeError: If the preflight fails, or what the model already holds of private
+            records cannot be composed with the run.
         UnsupportedError: If the model cannot be clipped exactly.
 
     Privacy:
         One record changes each noised sum by at most `privacy.clip_norm`. Released: every
         iterate, so also the final adapter, and public numbers. Assumed: the stated neighbouring
         relation, Poisson sampling as carried out here, exact per-record gradients (preflight).
+        Earlier runs that the model started from are found and counted (`dpft.inheritance`).
         Tests: `tests/dpft/test_training.py`, `tests/dpft/test_private_step.py`.
 
     References:
         Abadi et al. 2016 (1607.00133), algorithm 1.
     """
     chosen = options or FitOptions()
-    _check_options(chosen, out)
+    _check_options(chosen, out, privacy)
     plan = privacy.plan(len(records))
-    _refuse_trained(model)
+    declared = declared_inputs(model, tokenizer, chosen.declared)
+    started = inherited(model, chosen.started_from).and_declared(declared)
     rows = _encoded(records, tokenizer, chosen.encoding)
     folder = _folder(out, resume=chosen.resume)
-    trained = _with_adapter(model, adapter, chosen)
-    settings = dataclasses.replace(chosen.step, performance=performance or Performance())
     with ExitStack() as stack:
+        booking = chosen.booking
+        if booking is None:
+            booking = book_beside(plan, records, folder, secret=chosen.step.randomness is None)
+            stack.enter_context(booking or nullcontext())
+        trained, started = _with_adapter(model, adapter, chosen, started)
+        mechanism = plan.mechanism() if plan.is_private else None
+        started.require_composable(mechanism, plan.privacy.delta)
+        settings = dataclasses.replace(
+            chosen.step, performance=performance or Performance(), started=started
+        )
+        chosen = dataclasses.replace(chosen, step=settings)
         loop = _Loop(trained, plan, loss, optim or Optim(), folder)
-        loop.hold(chosen, stack)
-        step = loop.step(settings)
+        loop.hold(chosen, booking, stack)
+        if booking is not None and not booking.is_event:
+            resumed = records if chosen.booking is None and not booking.is_new else None
+            booking.refuse_another(plan, resumed, secret=chosen.step.randomness is None)
+        step = loop.step(chosen.step)
         rate = loop.run(step, rows, _padding(tokenizer, trained), on_step)
+        if booking is not None:
+            booking.settle()
+        reference = None if booking is None else booking.reference
         result = FitResult(
             model=trained.eval(),
             plan=step.plan,
-            certificate=Certificate(runs=(run_record(step, trained, loop.run_id),)),
+            certificate=_certificate(step, loop.run_id, reference),
+            run_id=loop.run_id,
             preflight=step.preflight,
             examples_per_second=rate,
             history=loop.history,
             folder=folder,
         )
+        mark_trained(trained, result.certificate)
         if folder is not None:
-            facts = _facts(result, pinned=step.randomness_is_pinned)
+            facts = _facts(result, booking, pinned=step.randomness_is_pinned)
             save_artefacts(result.model, result.certificate, folder, facts)
     return result
 
@@ -232,12 +258,13 @@ class _Loop:
         self._folder = folder
         self._optimisation = Optimisation(model, optim, plan)
         self._continuity: Continuity | None = None
+        self._charges: RunCharges | None = None
         self._config_yaml: str | None = None
 
     @property
     def run_id(self) -> str:
         """Random name of the run in its certificate."""
-        return self._name if self._continuity is None else self._continuity.run_id
+        return self._name if self._charges is None else self._charges.names[-1]
 
     @property
     def history(self) -> RunHistory:
@@ -245,22 +272,34 @@ class _Loop:
             return self._continuity.history
         return RunHistory(1, self._plan.length.steps, self._plan.length.steps)
 
-    def hold(self, chosen: FitOptions, stack: ExitStack) -> None:
-        """Keep charges and checkpoints in the folder, if there is one, until the stack unwinds."""
-        if self._folder is None:
-            return
-        steps = self._plan.length.steps
+    def hold(self, chosen: FitOptions, booking: Booking | None, stack: ExitStack) -> None:
+        """Keep charges and checkpoints where there is a place, until the stack unwinds."""
+        if booking is not None and booking.is_event:
+            booking = None  # all of it was charged before
         generator = (chosen.step.randomness or SecretRandomness).name
-        found = fingerprint(self._model, self._plan, self._optim, generator=generator)
-        charges = stack.enter_context(closing(ChargesFile(self._folder.charges, found, steps)))
+        charges: RunCharges | None = None
+        if self._folder is not None:
+            origin = None if booking is None else booking.origin
+            charges = stack.enter_context(closing(self._file(chosen, generator, origin)))
+        if booking is not None:
+            charges = BookedCharges(booking, charges, generator)
+        self._charges = charges
+        if self._folder is None or charges is None:
+            return
         iterate = Iterate(self._model, self._optimisation, self._plan.is_private)
-        every = chosen.checkpoint_every
+        steps, every = self._plan.length.steps, chosen.checkpoint_every
         self._continuity = Continuity(self._folder, charges, iterate, steps, every)
         self._config_yaml = chosen.config_yaml
 
+    def _file(self, chosen: FitOptions, generator: str, origin: Origin | None) -> ChargesFile:
+        assert self._folder is not None, "asked for with a folder alone"
+        found = fingerprint(self._model, self._plan, self._optim, generator=generator)
+        found |= chosen.step.started.fingerprint
+        return ChargesFile(self._folder.charges, found, self._plan.length.steps, origin)
+
     def step(self, settings: StepSettings) -> PrivateStep:
-        if self._continuity is not None:
-            settings = dataclasses.replace(settings, charges=self._continuity.charges)
+        if self._charges is not None:
+            settings = dataclasses.replace(settings, charges=self._charges)
         optimizer = self._optimisation.optimizer
         return PrivateStep(self._model, optimizer, self._plan.privacy, self._loss, settings)
 
@@ -273,7 +312,7 @@ class _Loop:
     ) -> float:
         """Take every step that is left and return the records a second, from public numbers."""
         self._model.train()
-        course = _EpsilonCourse(self._plan, private=not step.randomness_is_pinned)
+        course = EpsilonCourse(self._plan, private=not step.randomness_is_pinned)
         device = next(self._model.parameters()).device
         batches = step.batches(rows, partial(_on_device, pad_token_id, device))
         self._begin()
@@ -294,45 +333,20 @@ class _Loop:
         if folder is not None and self._config_yaml is not None and not folder.config.exists():
             folder.write_config(self._config_yaml)
         # before an iterate is restored or made: one that crashes has released it too
-        self._mark(self._name)
+        mark_training(self._model, self._name)
         if self._continuity is not None:
             self._continuity.begin()
-            self._mark(self.run_id)  # by the name it was charged under
+        elif self._charges is not None:
+            self._charges.attach()
+        if self._charges is not None:
+            mark_training(self._model, self.run_id)  # by the name it was charged under
 
     def _records_per_second(self, steps: int, seconds: float) -> float:
         return self._plan.length.expected_batch_size * steps / seconds if steps else math.nan
 
-    def _mark(self, run_id: str) -> None:
-        """Note the run on the model, and on the base model under an adapter."""
-        base = getattr(self._model, "get_base_model", lambda: self._model)()
-        for marked in (self._model, base):
-            vars(marked)["dpft_run"] = run_id
 
-
-class _EpsilonCourse:
-    """Epsilon after each step, from above: a milestone's value holds for the steps before it."""
-
-    def __init__(self, plan: PrivacyPlan, *, private: bool) -> None:
-        self._plan = plan
-        self._private = private and plan.is_private
-        self._stride = math.ceil(plan.length.steps / _MILESTONES)
-        self._known: dict[int, float] = {}
-
-    def after(self, step: int) -> Progress:
-        steps = self._plan.length.steps
-        milestone = min(steps, math.ceil(step / self._stride) * self._stride)
-        return Progress(step, steps, self._at(milestone), self._at(steps))
-
-    def _at(self, step: int) -> float:
-        if not self._private:
-            return math.inf
-        if step not in self._known:
-            last = step == self._plan.length.steps
-            self._known[step] = self._plan.epsilon(step, grid=DEFAULT_GRID if last else _QUICK)
-        return self._known[step]
-
-
-def _check_options(chosen: FitOptions, out: Path | str | None) -> None:
+def _check_options(chosen: FitOptions, out: Path | str | None, privacy: Privacy) -> None:
+    has_place = ledger_place(privacy, None if out is None else Path(out)) is not None
     problems = []
     if out is None and (chosen.resume or chosen.checkpoint_every is not None):
         problems.append(
@@ -344,9 +358,9 @@ def _check_options(chosen: FitOptions, out: Path | str | None) -> None:
             f"Expected checkpoint_every={chosen.checkpoint_every} >= 1. It counts steps. Leave it "
             "unset for about ten checkpoints in a run."
         )
-    if out is not None and chosen.step.charges is not None:
+    if has_place and chosen.step.charges is not None:
         problems.append(
-            "Expected step.charges to be unset with out. The steps are charged in the run folder. "
+            "Expected step.charges to be unset with out or a ledger. The steps are charged there. "
             "Leave one of them out."
         )
     if problems:
@@ -357,14 +371,6 @@ def _folder(out: Path | str | None, *, resume: bool) -> RunFolder | None:
     if out is None:
         return None
     return RunFolder.reopen(out) if resume else RunFolder.create(out)
-
-
-def _refuse_trained(model: nn.Module) -> None:
-    if getattr(model, "dpft_run", None) is not None:
-        raise BrokenGuaranteeError(
-            f"Expected a model that no run has trained, got one of run {model.dpft_run}. Its "
-            "certificate would have to be composed with the new one. Load the base model afresh."
-        )
 
 
 def _encoded(
@@ -403,13 +409,18 @@ def _padding(tokenizer: Any, model: nn.Module) -> int:
 
 
 def _with_adapter(
-    model: nn.Module, adapter: "PeftConfig | str | None", chosen: FitOptions
-) -> nn.Module:
+    model: nn.Module,
+    adapter: "PeftConfig | str | None",
+    chosen: FitOptions,
+    started: Inheritance,
+) -> tuple[nn.Module, Inheritance]:
+    """Return the model with its adapter, and what both hold already of private records."""
     built = model if adapter is None else _built(model, adapter, chosen.seed)
-    adapters.refuse_unfit(built)
+    started = started.and_sources_of(built)
+    adapters.refuse_unfit(built, composed=started.sources)
     if not chosen.train_head:
         _freeze_saved_modules(built)
-    return built
+    return built, started
 
 
 def _freeze_saved_modules(model: nn.Module) -> None:
@@ -433,10 +444,19 @@ def _built(model: nn.Module, adapter: "PeftConfig | str", seed: int) -> nn.Modul
     return built
 
 
-def _facts(result: FitResult, *, pinned: bool) -> ReportFacts:
+def _certificate(step: PrivateStep, run_id: str, ledger: LedgerReference | None) -> Certificate:
+    """Return the run, what it started from, and the noisy metric that may follow it."""
+    certificate = step.started.certificate_with(run_record(step, run_id, ledger=ledger))
+    metric = metric_record(step.plan, run_id)
+    return certificate if metric is None else certificate.with_release(metric)
+
+
+def _facts(result: FitResult, booking: Booking | None, *, pinned: bool) -> ReportFacts:
     return ReportFacts(
+        budget=None if booking is None else booking.statement,
         plan=result.plan,
-        run=result.certificate.runs[0],
+        run=result.run,
+        certificate=result.certificate,
         epsilon=result.epsilon,
         preflight=result.preflight,
         history=result.history,

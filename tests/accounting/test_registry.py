@@ -9,9 +9,10 @@ from dpft.accounting import ConfigurationError, PoissonGaussian, accountant_name
 from dpft.accounting import registry as registry_module
 from dpft.accounting.errors import AccountantError
 from dpft.accounting.grid import Grid
+from dpft.accounting.mechanisms import Mechanism
 
 
-def ten(mechanisms: tuple[PoissonGaussian, ...], delta: float, grid: Grid) -> float:
+def ten(mechanisms: tuple[Mechanism, ...], delta: float, grid: Grid) -> float:
     return 10.0
 
 

@@ -22,9 +22,10 @@ from dpft.charges import ChargesFile
 from dpft.errors import BrokenGuaranteeError, BudgetError, ConfigurationError
 from dpft.privacy import PrivacyMode
 from dpft.private_step import StepSettings
+from dpft.progress import Progress
 from dpft.randomness import PinnedRandomness
 from dpft.sampling import PoissonSampler
-from dpft.training import FitOptions, Progress
+from dpft.training import FitOptions
 
 RECORDS, STEPS = 40, 6
 PRIVACY = dpft.Privacy(

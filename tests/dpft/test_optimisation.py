@@ -23,8 +23,9 @@ from dpft.optim import Averaging, Optim, OptimizerName, Schedule
 from dpft.optimisation import Optimisation, head_names
 from dpft.privacy import PrivacyMode
 from dpft.private_step import StepSettings
+from dpft.progress import Progress
 from dpft.randomness import PinnedRandomness
-from dpft.training import FitOptions, Progress
+from dpft.training import FitOptions
 
 WIDTH, RECORDS, EXPECTED, STEPS = 4, 60, 15, 8
 EMA = Optim(averaging=Averaging.EMA, averaging_decay=0.6, learning_rate=0.05)

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpft.accounting import RunRecord
+from dpft.accounting import Certificate, RepeatAndSelect, RunRecord
+from dpft.accounting.run_record import SelectionStatus
 from dpft.charges import RunHistory
+from dpft.held_out import metric_record
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyMode, PrivacyPlan
 from dpft.report import ReportFacts, detection_bound, write_report
 
@@ -161,9 +163,50 @@ def test_a_failed_check_is_not_hidden(tmp_path: Path) -> None:
     assert "| coupled | 1 | 0.0001 | FAIL |" in text
 
 
-def test_a_noisy_evaluation_says_its_price(tmp_path: Path) -> None:
-    noisy = dataclasses.replace(PRIVACY, evaluation=EvaluationStatus.NOISY, evaluation_epsilon=0.25)
-    assert "epsilon = 0.25 each, which is not part" in text_of(tmp_path, facts(noisy))
+def test_a_noisy_evaluation_says_its_price_and_who_pays_it(tmp_path: Path) -> None:
+    noisy = dataclasses.replace(
+        PRIVACY,
+        evaluation=EvaluationStatus.NOISY,
+        evaluation_epsilon=0.25,
+        evaluation_records=800,
+    )
+    assert "epsilon = 0.25 each, which is part" in text_of(tmp_path, facts(noisy))
+    apart = dataclasses.replace(noisy, evaluation_split="a|b")
+    text = text_of(tmp_path, facts(apart))
+    assert "no record is both held out and trained on (a\\|b)" in text
+    assert "the larger of the two" in text
+
+
+def test_a_metric_is_no_earlier_run(tmp_path: Path) -> None:
+    noisy = dataclasses.replace(
+        PRIVACY,
+        evaluation=EvaluationStatus.NOISY,
+        evaluation_epsilon=0.25,
+        evaluation_records=800,
+    )
+    run, earlier = facts(noisy).run, dataclasses.replace(facts().run, run_id="earlier")
+    metric = metric_record(facts(noisy).plan, run.run_id)
+    assert metric is not None
+    text = text_of(tmp_path, facts(noisy, certificate=Certificate((run, metric))))
+    assert "Earlier runs counted" not in text
+    assert facts(noisy, certificate=Certificate((run, metric, earlier))).earlier == 1
+
+
+def test_the_choice_of_settings_is_stated_either_way(tmp_path: Path) -> None:
+    plain = text_of(tmp_path, facts())
+    assert "| Choice of settings | not accounted" in plain
+    assert "- Choosing hyper-parameters" in plain
+    run = facts().run
+    assert run.mechanism is not None
+    selected = dataclasses.replace(
+        run,
+        mechanism=RepeatAndSelect(run.mechanism, 4.0, "poisson", run.adjacency),
+        selection=SelectionStatus.ACCOUNTED,
+    )
+    text = text_of(tmp_path, facts(run=selected))
+    assert "the best of a secret number of trials (4 on average, poisson)" in text
+    assert "- Choosing hyper-parameters" not in text
+    assert "- The time that the choice took" in text
 
 
 def test_a_name_cannot_forge_a_line(tmp_path: Path) -> None:

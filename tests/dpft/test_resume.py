@@ -25,8 +25,9 @@ from dpft.optim import Averaging, Optim, OptimizerName
 from dpft.performance import Performance
 from dpft.privacy import ClippingStyle, PrivacyMode
 from dpft.private_step import StepSettings
+from dpft.progress import Progress
 from dpft.randomness import PinnedRandomness, SecretRandomness
-from dpft.training import FitOptions, Progress
+from dpft.training import FitOptions
 
 RECORDS, STEPS, EVERY = 80, 8, 4
 PRIVACY = dpft.Privacy(noise_multiplier=1.0, delta=1e-3, expected_batch_size=20, steps=STEPS)
@@ -245,6 +246,11 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return interrupted(tmp_path_factory.mktemp("stopped") / "run", EVERY)
 
 
+def copied(out: Path, folder: Path) -> Path:
+    """Copy a run together with its ledger, which lies beside it."""
+    return shutil.copytree(out.parent, folder) / out.name
+
+
 def other_lora(**changes: Any) -> LoraConfig:
     return LoraConfig(**({"task_type": "SEQ_CLS", "r": 2, "lora_dropout": 0.2} | changes))
 
@@ -285,7 +291,7 @@ def test_another_run_is_refused_by_the_name_of_what_differs(
 
 
 def test_speed_and_checkpoints_may_differ(stopped: Path, tmp_path: Path) -> None:
-    out = shutil.copytree(stopped, tmp_path / "run")
+    out = copied(stopped, tmp_path / "copy")
     options = FitOptions(resume=True, checkpoint_every=1)
     result = fit(out, performance=Performance(max_physical_batch=3), options=options)
     assert result.history.lost == 0
@@ -300,7 +306,7 @@ def test_a_pinned_run_never_becomes_a_private_one(tmp_path: Path) -> None:
 def test_copies_that_are_both_resumed_are_two_runs_to_the_certificate(
     stopped: Path, tmp_path: Path
 ) -> None:
-    copies = [shutil.copytree(stopped, tmp_path / name) for name in ("one", "other")]
+    copies = [copied(stopped, tmp_path / name) for name in ("one", "other")]
     runs = [fit(copy).certificate.runs[0] for copy in copies]
     both = Certificate(runs=tuple(runs))
     assert both.epsilon() > Certificate(runs=(runs[0],)).epsilon()
@@ -333,7 +339,7 @@ def test_without_resume_the_folder_of_an_interrupted_run_is_refused(stopped: Pat
     assert "run.resume" in str(refused(stopped, resume=False))
 
 
-@pytest.mark.parametrize("cut_at", ["write_report", "_save_adapter", "Certificate.to_json"])
+@pytest.mark.parametrize("cut_at", ["write_report", "_save_adapter", "_certify", "write_whole"])
 def test_what_was_not_written_at_the_end_is_written_by_resuming(
     tmp_path: Path, cut_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

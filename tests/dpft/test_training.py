@@ -1,5 +1,6 @@
 """`dpft.fit` from records to a folder: what it writes, books and refuses."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -13,14 +14,16 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import dpft
-from dpft.accounting import Certificate
+from dpft.accounting import Certificate, epsilon
+from dpft.accounting.inputs import Input, InputRole, InputStatus
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.losses import Classification
 from dpft.privacy import PrivacyMode
 from dpft.private_step import StepSettings
+from dpft.progress import Progress
 from dpft.randomness import PinnedRandomness
 from dpft.rendering import rounded_up
-from dpft.training import FitOptions, Progress
+from dpft.training import FitOptions
 
 RECORDS, STEPS = 80, 6
 LORA = LoraConfig(
@@ -64,6 +67,12 @@ def fit(options: FitOptions | None = None, **arguments: Any) -> dpft.FitResult:
         **arguments,
     }
     return dpft.fit(build(), records(), **settings)
+
+
+def again(model: nn.Module, **arguments: Any) -> dpft.FitResult:
+    """Train a model once more, for one step."""
+    privacy = dpft.Privacy(noise_multiplier=1.0, delta=1e-3, expected_batch_size=20, steps=1)
+    return dpft.fit(model, records(), loss=Classification(), privacy=privacy, **arguments)
 
 
 def weights(result: dpft.FitResult) -> torch.Tensor:
@@ -180,15 +189,32 @@ def test_a_loss_that_couples_records_writes_nothing_of_a_model(tmp_path: Path) -
     assert not (tmp_path / "run" / "adapter").exists()
 
 
-def test_a_model_of_an_earlier_run_is_refused() -> None:
-    result = fit()
-    with pytest.raises(BrokenGuaranteeError, match="no run has trained"):
-        dpft.fit(
-            result.model,
-            records(),
-            loss=Classification(),
-            privacy=dpft.Privacy(noise_multiplier=1.0, delta=1e-3, expected_batch_size=20, steps=1),
-        )
+def test_a_model_of_an_earlier_run_is_composed_with_it() -> None:
+    first = fit()
+    second = again(first.model)
+    assert len(second.certificate.runs) == 2
+    assert second.certificate == first.certificate.with_release(second.run)
+    assert second.epsilon == epsilon(
+        [first.plan.mechanism(STEPS), second.plan.mechanism(1)], second.delta
+    )
+    third = again(second.model)
+    assert {run.run_id for run in third.certificate.runs} > set(second.run.inputs[0].runs)
+    assert len(third.certificate.runs) == 3
+
+
+def test_a_new_run_cannot_promise_anything_on_top_of_one_that_did_not(tmp_path: Path) -> None:
+    naked = fit(PINNED)
+    with pytest.raises(BrokenGuaranteeError, match="finite epsilon"):
+        again(naked.model, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+def test_the_report_of_a_composed_run_states_all_of_it(tmp_path: Path) -> None:
+    second = again(fit().model, out=tmp_path / "run")
+    assert second.report is not None
+    page = second.report.read_text(encoding="utf-8")
+    assert f"epsilon = {rounded_up(second.epsilon)} at" in page
+    assert "| Earlier runs counted | 1," in page
 
 
 def test_a_model_of_a_run_that_crashed_is_refused() -> None:
@@ -234,15 +260,22 @@ def test_nothing_but_public_numbers_is_in_the_certificate() -> None:
         "clipping",
         "dataset_id",
         "delta",
+        "divisor",
+        "excluded",
         "expected_batch_size",
         "generator",
         "inputs",
+        "ledger",
         "mechanism",
         "num_records",
+        "partition",
         "private",
         "run_id",
         "sampler",
+        "selection",
         "unit",
+        "uses",
+        "versions",
     }
 
 
@@ -250,3 +283,14 @@ def test_a_head_that_is_not_there_cannot_be_frozen() -> None:
     headless = LoraConfig(target_modules=["query"], r=2)
     with pytest.raises(ConfigurationError, match="train_head=False"):
         fit(FitOptions(train_head=False), adapter=headless)
+
+
+def test_an_input_of_unknown_origin_leaves_no_guarantee(tmp_path: Path) -> None:
+    unknown = Input(name="class weights", role=InputRole.OTHER, status=InputStatus.UNKNOWN)
+    result = fit(FitOptions(declared=(unknown,)), out=tmp_path / "run")
+    assert unknown in result.run.inputs
+    assert result.epsilon == math.inf
+    assert result.report is not None
+    assert result.report.read_text(encoding="utf-8").startswith("**NOT PRIVATE**")
+    declared = dataclasses.replace(unknown, status=InputStatus.PUBLIC)
+    assert fit(FitOptions(declared=(declared,))).epsilon < math.inf

@@ -88,7 +88,7 @@ def test_an_interrupted_run_says_how_to_settle_it_and_is_resumed_in_its_ledger(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dpft.training._EpsilonCourse.after", interrupt)
+        patch.setattr("dpft.progress.EpsilonCourse.after", interrupt)
         assert cli.main(command(folder, path)) == 130
     with Ledger.read(path) as ledger:
         (lease,) = ledger.state.leases.values()

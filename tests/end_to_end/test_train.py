@@ -69,6 +69,7 @@ def test_a_run_leaves_exactly_the_promised_files(run: Path) -> None:
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "certificate.json",
     }
 
 
@@ -157,9 +158,20 @@ def test_a_run_without_privacy_says_so_in_every_artefact(
     assert (metrics["private"], metrics["epsilon"]) == (False, None)
 
 
-def test_a_sweep_makes_one_folder_for_each_run(tmp_path: Path) -> None:
+def test_a_sweep_makes_one_folder_for_each_run_and_adds_them_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep = [f"hydra.sweep.dir={tmp_path}", "privacy.steps=1", "privacy.expected_batch_size=8"]
     assert cli.main(["train", "-m", "privacy.epsilon=4,8", *sweep]) == 0
     for number, epsilon in enumerate((4, 8)):
         metrics = json.loads((tmp_path / str(number) / "metrics.json").read_text())
         assert metrics["epsilon"] == pytest.approx(epsilon, rel=0.01)
+    said = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in said if line.startswith("sweep")]
+    certificates = [
+        Certificate.from_json((tmp_path / str(number) / "certificate.json").read_text())
+        for number in range(2)
+    ]
+    together = certificates[0].compose(certificates[1]).epsilon(1e-5)
+    assert together > 8
+    assert f"2 releases on embedded together: epsilon {rounded_up(together)} at delta" in line
