@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dpft.performance import Performance
     from dpft.privacy import Privacy
     from dpft.private_step import PrivateStep
+    from dpft.taskvectors.vector import TaskVector
     from dpft.training import FitResult, fit
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Performance",
     "Privacy",
     "PrivateStep",
+    "TaskVector",
     "fit",
     "per_record_gradients",
 ]
@@ -30,6 +32,7 @@ _HOMES = {
     "Performance": "dpft.performance",
     "Privacy": "dpft.privacy",
     "PrivateStep": "dpft.private_step",
+    "TaskVector": "dpft.taskvectors.vector",
     "fit": "dpft.training",
     "per_record_gradients": "dpft.engine.per_record",
 }

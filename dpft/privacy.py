@@ -6,6 +6,7 @@ Only knobs that can change the guarantee live here; what merely changes speed is
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated
 
@@ -15,9 +16,12 @@ from dpft.accounting import (
     DEFAULT_GRID,
     Accountant,
     Adjacency,
+    DiscreteLaplace,
     Grid,
+    Mechanism,
     PoissonGaussian,
-    calibrate_noise_multiplier,
+    PrivacyTarget,
+    calibrate,
     epsilon,
     steps_from_epochs,
 )
@@ -91,7 +95,13 @@ class Privacy:
         evaluation: What a metric on held-out data costs. Unset: the task decides, and own files
             get no metric.
         evaluation_epsilon: Epsilon spent on a noisy evaluation.
+        evaluation_records: Public number of held-out records, by which a noisy count is divided.
+            Unset: their row count is declared public; to be given wherever `num_records` is.
+        evaluation_split: Public rule that keeps held-out and training records apart, as in
+            "sha256(user id) mod 10 = 0". Unset: a record may be in both, and costs add up.
         mode: `not_private` switches clipping and noise off, and every artefact says so.
+        ledger: File of the ledger that charges the run. Unset: `$DPFT_LEDGER`, else
+            dpft-ledger.sqlite beside the run folder. Never changes epsilon.
 
     Raises:
         ConfigurationError: If a field is out of range, or fields contradict each other.
@@ -116,7 +126,10 @@ class Privacy:
     dataset_id: str = "unnamed"
     evaluation: EvaluationStatus | None = None
     evaluation_epsilon: _PositiveFloat | None = None
+    evaluation_records: _PositiveInt | None = None
+    evaluation_split: Annotated[str, Field(min_length=1)] | None = None
     mode: PrivacyMode = PrivacyMode.PRIVATE
+    ledger: str | None = None
 
     def __post_init__(self) -> None:
         """Check the rules that span several fields, and report all that are broken at once."""
@@ -156,7 +169,49 @@ class Privacy:
                 "evaluation=noisy. A noisy metric is charged its own epsilon. Set both or neither."
             )
             return [message]
-        return []
+        return self._held_out_problems(noisy=noisy)
+
+    def _held_out_problems(self, *, noisy: bool) -> list[str]:
+        problems = [
+            f"Expected {name}={value} to be given with evaluation=noisy alone. Nothing else is "
+            f"charged for held-out records. Unset {name}."
+            for name, value in (
+                ("evaluation_records", self.evaluation_records),
+                ("evaluation_split", self.evaluation_split),
+            )
+            if value is not None and not noisy
+        ]
+        if noisy and self.num_records is not None and self.evaluation_records is None:
+            problems.append(
+                f"Expected evaluation_records to be given with num_records={self.num_records} and "
+                "evaluation=noisy. A metric divided by the row count would tell it, and the "
+                "guarantee counts a record more or less. State the number of held-out records."
+            )
+        target, price = self.epsilon, self.evaluation_epsilon
+        if self.evaluation_split and target is not None and price is not None and price > target:
+            problems.append(
+                f"Expected evaluation_epsilon={price} <= epsilon={target}. Held-out records are "
+                "promised as much as training records. Lower evaluation_epsilon."
+            )
+        return problems
+
+    def metric(self, adjacency: Adjacency) -> DiscreteLaplace | None:
+        """Return what a metric on held-out records releases of them.
+
+        Args:
+            adjacency: The neighbouring relation of the run.
+
+        Returns:
+            One noisy count of the records predicted rightly; None if nothing is charged.
+
+        Privacy:
+            Under either relation one held-out record moves the count by at most 1
+            (`test_one_held_out_record_moves_the_count_by_at_most_one`); its divisor is public.
+        """
+        if self.evaluation is not EvaluationStatus.NOISY:
+            return None
+        assert self.evaluation_epsilon is not None, "checked on construction"
+        return DiscreteLaplace(decay=self.evaluation_epsilon, adjacency=adjacency)
 
     def plan(self, row_count: int) -> "PrivacyPlan":
         """Fix every public number of the run, before any data or model is touched.
@@ -215,14 +270,16 @@ class Privacy:
             return self.noise_multiplier
         if self.epsilon is None:  # unreachable: __post_init__ asks for one of the two
             raise ConfigurationError("Expected epsilon to be given. Set privacy.epsilon.")
-        return calibrate_noise_multiplier(
+        metric = None if self.evaluation_split else self.metric(length.adjacency)
+        target = PrivacyTarget(
             epsilon=self.epsilon,
             delta=self.delta,
-            sample_rate=length.sample_rate,
-            steps=length.steps,
             accountant=self.accountant,
             adjacency=length.adjacency,
+            beside=() if metric is None else (metric,),
         )
+        run = calibrate(target, sample_rate=length.sample_rate, steps=length.steps)
+        return run.noise_multiplier
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -290,15 +347,22 @@ class PrivacyPlan:
     def epsilon(self, steps: int | None = None, *, grid: Grid = DEFAULT_GRID) -> float:
         """Return epsilon at the plan's delta after `steps` steps (default: all planned ones).
 
-        A coarser grid is quicker and never gives a smaller value.
+        A noisy metric is counted from the start: with the steps, or, if a public rule keeps its
+        records apart, where it costs them more. A coarser grid is quicker and never gives a
+        smaller value.
         """
         if not self.is_private:
             return math.inf
-        if steps == 0:
+        metric = self.privacy.metric(self.length.adjacency)
+        trained = [] if steps == 0 else [self.mechanism(steps)]
+        if metric is None:
+            return self._spent(trained, grid)
+        if self.privacy.evaluation_split is None:
+            return self._spent([*trained, metric], grid)
+        return max(self._spent(trained, grid), self._spent([metric], grid))
+
+    def _spent(self, mechanisms: Sequence[Mechanism], grid: Grid) -> float:
+        if not mechanisms:
             return 0.0
-        return epsilon(
-            self.mechanism(steps),
-            self.privacy.delta,
-            accountant=self.privacy.accountant,
-            grid=grid,
-        )
+        delta, accountant = self.privacy.delta, self.privacy.accountant
+        return epsilon(mechanisms, delta, accountant=accountant, grid=grid)

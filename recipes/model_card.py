@@ -44,7 +44,7 @@ def write_model_card(adapter: Path, prepared: Prepared, result: FitResult) -> Pa
         delta=result.delta,
         epsilon=result.epsilon,
         in_peft=is_in_peft(prepared.settings.adapter.name),
-        is_private=result.certificate.runs[0].private,
+        is_private=result.certificate.is_bounded,
         labels=prepared.task.labels,
         max_length=prepared.settings.architecture.max_length,
         mean_pooling=prepared.settings.architecture.pooling is PoolingName.MEAN,

@@ -133,6 +133,7 @@ def load(name: str, architecture: Architecture, labels: Sequence[str], seed: int
         config = _config(path, architecture, labels, tokenizer)
         model = _model(path, auto_class(pooling), config, architecture)
     model.name_or_path = model.config.name_or_path = name  # as artefacts call the base model
+    tokenizer.name_or_path = name
     return LoadedModel(model.to(_device()), tokenizer, pooling, architecture.max_length)
 
 

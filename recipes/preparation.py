@@ -4,14 +4,21 @@ No torch in here.
 """
 
 import dataclasses
+from contextlib import ExitStack
+from pathlib import Path
 
+from dpft.booking import Booking, book
+from dpft.charges import origin_of
 from dpft.errors import ConfigurationError
-from dpft.privacy import EvaluationStatus, Privacy
+from dpft.held_out import held_out_name
+from dpft.ledger_place import ledger_place
+from dpft.privacy import EvaluationStatus, Privacy, PrivacyPlan
 from dpft.recipes.base_models import chosen_base_model
 from dpft.recipes.config.schema import TrainSettings
 from dpft.recipes.tasks import Row, Split, Task, build_task
+from dpft.run_folder import RunFolder
 
-__all__ = ["Prepared", "prepare", "prepare_evaluation"]
+__all__ = ["Prepared", "book_run", "prepare", "prepare_evaluation"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +66,54 @@ def prepare(settings: TrainSettings) -> Prepared:
     rows = prepared.task.load(Split.TRAIN)
     prepared.privacy.plan(len(rows))  # refuses what does not fit together; the noise is remembered
     return dataclasses.replace(prepared, rows=rows)
+
+
+def book_run(prepared: Prepared, folder: Path) -> Booking:
+    """Reserve a run in its ledger, or find the reservation of the one that is resumed.
+
+    Args:
+        prepared: The prepared run.
+        folder: The run folder; it may be absent.
+
+    Returns:
+        The booking, to be used as a context.
+
+    Raises:
+        BudgetError: If a budget would be exceeded; the message says what would fit.
+        LedgerError: If the ledger cannot be used.
+        BrokenGuaranteeError: If a run is resumed with other records.
+
+    Privacy:
+        Before any model is loaded; nothing is sampled (`tests/end_to_end/test_ledger.py`). A noisy
+        metric is charged as well (`test_a_noisy_metric_is_charged_before_training`), once more if
+        the process that is resumed may have drawn it.
+    """
+    place = ledger_place(prepared.privacy, folder)
+    assert place is not None, "a run folder is given"
+    resumed = prepared.settings.run.resume is not None
+    origin = origin_of(RunFolder(folder).charges) if resumed else None
+    plan = prepared.privacy.plan(len(prepared.rows))
+    with ExitStack() as stack:
+        booking = stack.enter_context(book(plan, prepared.rows, place, origin=origin))
+        booking.refuse_another(plan, prepared.rows if origin else None)
+        lease = booking.lease
+        if origin is None or lease.intended == lease.steps:  # else it is paid for and not yet drawn
+            _charge_metric(prepared, plan, booking)
+        stack.pop_all()
+    return booking
+
+
+def _charge_metric(prepared: Prepared, plan: PrivacyPlan, booking: Booking) -> None:
+    """Charge a noisy metric before anything is known of its outcome."""
+    metric = prepared.privacy.metric(plan.length.adjacency)
+    if metric is None:
+        return
+    booking.charge_release(
+        metric,
+        held_out_name(prepared.privacy),
+        records=prepared.held_out,
+        disjoint_rule=prepared.privacy.evaluation_split,
+    )
 
 
 def prepare_evaluation(settings: TrainSettings) -> Prepared:

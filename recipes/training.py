@@ -2,26 +2,29 @@
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import dpft
 from dpft import adapters
+from dpft.booking import Booking
 from dpft.charges import hold
 from dpft.losses import Classification
+from dpft.progress import Progress
 from dpft.recipes.config.schema import HeadName
 from dpft.recipes.heads import start_from_descriptions
 from dpft.recipes.metrics.accuracy import Metrics
 from dpft.recipes.metrics.evaluation import evaluate
 from dpft.recipes.model_card import write_model_card
 from dpft.recipes.models import LoadedModel, load, quiet_peft, task_type_of
-from dpft.recipes.preparation import Prepared
+from dpft.recipes.preparation import Prepared, book_run
 from dpft.recipes.resumption import refuse_unless_fit
 from dpft.recipes.tasks import Split
 from dpft.run_folder import RunFolder
-from dpft.training import FitOptions, FitResult, Progress
+from dpft.training import FitOptions, FitResult
 
-__all__ = ["Outcome", "fit_only", "metrics_of", "train"]
+__all__ = ["Outcome", "fit_and_evaluate", "fit_only", "metrics_of", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,7 @@ def train(
     folder: Path,
     config_yaml: str,
     on_step: Callable[[Progress], None] | None = None,
+    booking: Booking | None = None,
 ) -> Outcome:
     """Train, evaluate and write the run folder.
 
@@ -55,11 +59,13 @@ def train(
         folder: Absent or empty folder; with `run.resume` that of the unfinished run.
         config_yaml: The resolved settings, as they are to be written.
         on_step: Called after every step.
+        booking: The run's reservation in its ledger; unset: it is made here.
 
     Returns:
         What the run leaves behind.
 
     Raises:
+        BudgetError: If a budget would be exceeded.
         ConfigurationError: If the folder holds another run, or the model cannot be loaded.
         BrokenGuaranteeError: If the engine refuses the model.
 
@@ -68,6 +74,17 @@ def train(
         (`tests/end_to_end/test_run_folder_is_releasable.py`).
     """
     refuse_unless_fit(prepared.settings, folder)
+    with book_run(prepared, folder) if booking is None else nullcontext(booking) as booked:
+        return _trained(prepared, folder, config_yaml, on_step, booked)
+
+
+def _trained(
+    prepared: Prepared,
+    folder: Path,
+    config_yaml: str,
+    on_step: Callable[[Progress], None] | None,
+    booking: Booking,
+) -> Outcome:
     loaded = _load(prepared)
     options = FitOptions(
         seed=prepared.settings.run.seed,
@@ -75,6 +92,7 @@ def train(
         resume=prepared.settings.run.resume is not None,
         checkpoint_every=prepared.settings.run.checkpoint_every,
         config_yaml=config_yaml,
+        booking=booking,
     )
     result = _fit(prepared, loaded, options, folder, on_step)
     run_folder = RunFolder(folder)
@@ -114,6 +132,29 @@ def metrics_of(prepared: Prepared, result: FitResult, metrics: Metrics) -> dict[
         "dataset_id": plan.privacy.dataset_id,
         "examples_per_second": result.examples_per_second,
     }
+
+
+def fit_and_evaluate(prepared: Prepared, booking: Booking) -> tuple[FitResult, Metrics]:
+    """Train and evaluate in memory, for a part of what was charged already.
+
+    Args:
+        prepared: The prepared run.
+        booking: Of `dpft.booking.book_event`.
+
+    Returns:
+        What `dpft.fit` returned, and the metrics in the form that their status allows.
+
+    Privacy:
+        As `dpft.fit` and `dpft.recipes.metrics.evaluation.evaluate`; nothing is written.
+    """
+    settings = prepared.settings
+    loaded = _load(prepared)
+    options = FitOptions(
+        seed=settings.run.seed, train_head=settings.architecture.train_head, booking=booking
+    )
+    result = _fit(prepared, loaded, options)
+    held_out = loaded.encode(prepared.held_out, prepared.task)
+    return result, evaluate(result.model, held_out, loaded.pooling, prepared.privacy)
 
 
 def fit_only(prepared: Prepared) -> FitResult:

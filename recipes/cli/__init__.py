@@ -19,10 +19,13 @@ _UNEXPECTED = 1
 _USAGE = 2
 VERBS: dict[str, str] = {
     "account": "relate epsilon, noise, batch size and length, without training",
+    "certificate": "show, verify or explain what an artefact may claim",
     "demo": "train with and without privacy on the embedded task, and compare",
     "doctor": "check versions, devices, data and the clipping engine",
     "evaluate": "evaluate the adapter of a finished run again",
+    "ledger": "budgets of data sets: show, set and check what runs were charged",
     "train": "train an adapter privately (without arguments: the embedded task)",
+    "tune": "choose settings by the results of trials, with one guarantee for all",
 }
 
 

@@ -76,7 +76,7 @@ def _print_table(outcomes: "dict[str, Outcome]") -> None:
     table = Table("", "accuracy", "epsilon", "delta")
     table.add_row("largest class", f"{_majority():.3f}", "0", "0")
     for title, outcome in outcomes.items():
-        run = outcome.result.certificate.runs[0]
+        run = outcome.result.run
         spent = (
             (rounded_up(outcome.result.epsilon), f"{run.delta:.0e}") if run.private else ("∞", "")
         )

@@ -19,8 +19,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dpft.charges import has_failed
+from dpft.accounting import Certificate
+from dpft.charges import has_failed, origin_of
 from dpft.errors import ConfigurationError
+from dpft.ledger_place import ledger_place
+from dpft.recipes.cli.ledger_output import booked
 from dpft.recipes.config.composition import (
     CONFIG_MODULE,
     CONFIG_NAME,
@@ -30,7 +33,7 @@ from dpft.recipes.config.composition import (
     yaml_of,
 )
 from dpft.recipes.config.store import register_schemas
-from dpft.recipes.preparation import prepare
+from dpft.recipes.preparation import book_run, prepare
 from dpft.recipes.resumption import refuse_unless_fit
 from dpft.run_folder import RunFolder
 
@@ -72,36 +75,52 @@ def main(argv: Sequence[str]) -> int:
 
 def _hydra_main(argv: Sequence[str], failures: list[Exception]) -> None:
     """Let Hydra run the job; the failure of a single job is kept, since Hydra prints its own."""
+    sweep: list[Certificate] = []
 
     def job(config: DictConfig) -> None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         try:
-            _train(config, folder)
+            certificate = _train(config, folder)
+            if hydra_config.mode is not RunMode.RUN:
+                sweep.append(certificate)
         except KeyboardInterrupt:
-            _say_how_to_go_on(folder, argv)
+            _say_how_to_go_on(folder, argv, config)
             raise
         except Exception as error:
             _remove_if_empty(folder)
             if hydra_config.mode is not RunMode.RUN:
                 raise  # a sweep ends with its first failure
             if not isinstance(error, ConfigurationError):
-                _say_how_to_go_on(folder, argv)
+                _say_how_to_go_on(folder, argv, config)
             failures.append(error)
 
     path = f"pkg://{CONFIG_MODULE}"
-    hydra.main(version_base="1.3", config_path=path, config_name=CONFIG_NAME)(job)()
+    try:
+        hydra.main(version_base="1.3", config_path=path, config_name=CONFIG_NAME)(job)()
+    finally:
+        if sweep:
+            _print_sum(sweep)
 
 
-def _train(config: DictConfig, folder: Path) -> None:
-    """Refuse what can be refused, and only then import torch."""
+def _print_sum(sweep: list[Certificate]) -> None:
+    from dpft.recipes.cli.sweep_summary import sweep_summary
+
+    print(sweep_summary(sweep))
+
+
+def _train(config: DictConfig, folder: Path) -> Certificate:
+    """Refuse what can be refused, and only then import torch; return what the run may claim."""
     settings = settings_from(config)
     refuse_unless_fit(settings, folder)
     prepared = prepare(settings)
     OmegaConf.update(config, _RESUME, None)  # config.yaml says what the run is, not how it went on
-    from dpft.recipes.cli.training_output import train_and_print
+    with book_run(prepared, folder) as booking:
+        print(booked(booking))
+        from dpft.recipes.cli.training_output import train_and_print
 
-    train_and_print(prepared, folder, yaml_of(config))
+        outcome = train_and_print(prepared, folder, yaml_of(config), booking)
+    return outcome.result.certificate
 
 
 def _folder_of_resumed(argv: Sequence[str]) -> list[str]:
@@ -130,7 +149,7 @@ def _override(key: str, value: str) -> str:
     return f"{key}={value}" if _PLAIN.fullmatch(value) else f"{key}='{quoted}'"
 
 
-def _say_how_to_go_on(folder: Path, argv: Sequence[str]) -> None:
+def _say_how_to_go_on(folder: Path, argv: Sequence[str], config: DictConfig) -> None:
     """Name the command that continues an interrupted run; to the console, not to run.log."""
     run = RunFolder(folder)
     if not run.charges.exists() or run.is_finished:
@@ -143,6 +162,11 @@ def _say_how_to_go_on(folder: Path, argv: Sequence[str]) -> None:
     command = shlex.join(["dpft", "train", *before, _override(_RESUME, str(folder))])
     said = f"The run was interrupted; what it charged stays charged. To continue it:\n  {command}"
     print(said, file=sys.stderr)
+    origin = origin_of(run.charges)
+    if origin is not None:
+        place = ledger_place(settings_from(config).privacy, folder)
+        settle = shlex.join(["dpft", "ledger", "settle", origin.run_id, "--ledger", str(place)])
+        print(f"To give up the steps it has not begun:\n  {settle}", file=sys.stderr)
 
 
 def _remove_if_empty(folder: Path) -> None:

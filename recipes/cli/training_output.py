@@ -7,22 +7,26 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dpft.booking import Booking
+from dpft.progress import Progress
 from dpft.recipes.preparation import Prepared
 from dpft.recipes.training import Outcome, train
 from dpft.rendering import rounded_up
 from dpft.run_folder import RunFolder
-from dpft.training import Progress
 
 __all__ = ["summary", "train_and_print", "train_with_progress"]
 
 
-def train_and_print(prepared: Prepared, folder: Path, config_yaml: str) -> Outcome:
+def train_and_print(
+    prepared: Prepared, folder: Path, config_yaml: str, booking: Booking | None = None
+) -> Outcome:
     """Train with a progress bar and print where the results lie.
 
     Args:
         prepared: The prepared run.
         folder: Absent or empty folder, or that of the run to resume.
         config_yaml: The resolved settings.
+        booking: The run's reservation in its ledger; unset: it is made here.
 
     Returns:
         What the run leaves behind.
@@ -31,13 +35,17 @@ def train_and_print(prepared: Prepared, folder: Path, config_yaml: str) -> Outco
         Progress advances once per logical step and shows public numbers only: no loss, no sampled
         count. run.log holds steps and epsilon without times, since times depend on the sample.
     """
-    outcome = train_with_progress(prepared, folder, config_yaml)
+    outcome = train_with_progress(prepared, folder, config_yaml, booking=booking)
     print(summary(outcome))
     return outcome
 
 
 def train_with_progress(
-    prepared: Prepared, folder: Path, config_yaml: str, title: str | None = None
+    prepared: Prepared,
+    folder: Path,
+    config_yaml: str,
+    title: str | None = None,
+    booking: Booking | None = None,
 ) -> Outcome:
     """Train with a progress bar and a run.log.
 
@@ -46,6 +54,7 @@ def train_with_progress(
         folder: Absent or empty folder, or that of the run to resume.
         config_yaml: The resolved settings.
         title: Name of the run beside the bar.
+        booking: The run's reservation in its ledger; unset: it is made here.
 
     Returns:
         What the run leaves behind.
@@ -55,7 +64,7 @@ def train_with_progress(
     """
     log_every = prepared.settings.run.log_every
     with _progress(RunFolder(folder).log, log_every, title) as on_step:
-        return train(prepared, folder, config_yaml, on_step)
+        return train(prepared, folder, config_yaml, on_step, booking)
 
 
 def summary(outcome: Outcome) -> str:
@@ -65,11 +74,11 @@ def summary(outcome: Outcome) -> str:
         Released metrics and public numbers only.
     """
     result = outcome.result
-    run = result.certificate.runs[0]
+    whole = result.certificate
     guarantee = (
-        f"epsilon {rounded_up(result.epsilon)} at delta {result.delta:.3g}, unit one {run.unit}, "
-        f"{run.adjacency.value}"
-        if run.private
+        f"epsilon {rounded_up(result.epsilon)} at delta {result.delta:.3g}, unit one "
+        f"{whole.unit.value}, {whole.adjacency.value}"
+        if whole.is_bounded
         else "NOT PRIVATE"
     )
     metrics = [

@@ -31,7 +31,8 @@ def accuracy(
 
     Args:
         raw_correct: Number of records predicted rightly.
-        num_records: Public number of held-out records, >= 1.
+        num_records: Public number by which the count is divided, >= 1: that of the held-out
+            records, as stated or, where their number is declared public, counted.
         status: Whether the records are public, or the count is released with noise.
         epsilon: Price of the noisy release, > 0; given exactly with `noisy`.
 
@@ -39,9 +40,10 @@ def accuracy(
         The accuracy; nothing for `none`.
 
     Privacy:
-        One held-out record changes the count by at most 1. `noisy` releases the count plus
-        discrete Laplace noise: epsilon-private for the held-out records, their number being
-        public (`tests/recipes/test_accuracy.py`). Clamping is post-processing.
+        One held-out record changes the count by at most 1
+        (`test_one_held_out_record_moves_the_count_by_at_most_one`). `noisy` releases the count
+        plus discrete Laplace noise: epsilon-private for the held-out records, and charged before
+        it is taken (`tests/end_to_end/test_noisy_metric.py`). Clamping is post-processing.
     """
     if status is EvaluationStatus.NONE:
         return Metrics()

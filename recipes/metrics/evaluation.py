@@ -39,7 +39,8 @@ def evaluate(
     logits_BC = predict_logits(model, encoded, pooling)
     labels_B = torch.tensor([row["labels"] for row in encoded.records])
     raw_correct = int((logits_BC.argmax(dim=-1) == labels_B).sum())
-    return accuracy(raw_correct, len(labels_B), status, privacy.evaluation_epsilon)
+    num_records = privacy.evaluation_records or len(labels_B)
+    return accuracy(raw_correct, num_records, status, privacy.evaluation_epsilon)
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ import math
 import pytest
 
 import dpft
-from dpft.accounting import Adjacency
+from dpft.accounting import Accountant, Adjacency, DiscreteLaplace, epsilon
 from dpft.errors import ConfigurationError
-from dpft.privacy import ClippingStyle, PrivacyMode
+from dpft.privacy import ClippingStyle, EvaluationStatus, PrivacyMode
 
 
 def test_a_stated_number_of_records_is_never_replaced_by_the_row_count() -> None:
@@ -100,3 +100,39 @@ def test_settings_cannot_change_after_they_were_checked() -> None:
     with pytest.raises(AttributeError):
         privacy.epsilon = 100.0  # type: ignore[misc]  # frozen
     assert privacy.clipping is ClippingStyle.AUTO_S
+
+
+NOISY = {"evaluation": EvaluationStatus.NOISY, "evaluation_epsilon": 0.5}
+
+
+def noisy(**fields: object) -> dpft.Privacy:
+    given: dict[str, object] = {"epsilon": 2.0, "delta": 1e-4, "expected_batch_size": 50}
+    given |= {"steps": 30, "accountant": Accountant.RDP}
+    return dpft.Privacy(**(given | NOISY | fields))
+
+
+def test_a_noisy_metric_takes_part_of_the_target() -> None:
+    free = noisy(evaluation=None, evaluation_epsilon=None).plan(1000)
+    plan = noisy().plan(1000)
+    metric = DiscreteLaplace(0.5, adjacency=Adjacency.ZERO_OUT)
+    assert plan.noise_multiplier > free.noise_multiplier
+    assert 1.9 < plan.epsilon() <= 2.0
+    assert plan.epsilon() == epsilon([plan.mechanism(), metric], 1e-4, accountant="rdp")
+    assert 0 < plan.epsilon(0) < plan.epsilon(3) < plan.epsilon()
+
+
+def test_a_metric_on_records_kept_apart_leaves_the_noise_as_it_is() -> None:
+    free = noisy(evaluation=None, evaluation_epsilon=None).plan(1000)
+    plan = noisy(evaluation_split="year = 2020").plan(1000)
+    assert plan.noise_multiplier == free.noise_multiplier
+    assert plan.epsilon() == free.epsilon()
+    weak = noisy(epsilon=None, noise_multiplier=50.0, evaluation_split="year = 2020").plan(1000)
+    metric = DiscreteLaplace(0.5, adjacency=Adjacency.ZERO_OUT)
+    assert weak.epsilon() == epsilon(metric, 1e-4, accountant="rdp") > 0.1
+
+
+def test_a_metric_that_costs_more_than_the_whole_target_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"evaluation_epsilon=3\.0 <= epsilon=2\.0"):
+        noisy(evaluation_epsilon=3.0, evaluation_split="year = 2020")
+    with pytest.raises(ConfigurationError, match=r"epsilon=2\.0 to be reachable"):
+        noisy(evaluation_epsilon=3.0).plan(1000)

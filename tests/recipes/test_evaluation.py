@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -5,6 +7,7 @@ from dpft.losses import Pooling
 from dpft.performance import Performance
 from dpft.privacy import EvaluationStatus, Privacy
 from dpft.recipes.config.schema import Architecture
+from dpft.recipes.metrics import accuracy as accuracy_module
 from dpft.recipes.metrics.evaluation import evaluate, predict_logits
 from dpft.recipes.models import Encoded, load
 from dpft.recipes.tasks import Split
@@ -51,3 +54,27 @@ def test_records_nobody_declared_public_are_not_even_predicted(
     assert (
         evaluate(untouchable, Encoded([], 0), Pooling.MEAN, privacy(evaluation=status)).values == {}
     )
+
+
+@pytest.mark.parametrize("stated", [40, None])
+def test_one_held_out_record_moves_the_count_by_at_most_one(
+    stated: int | None,
+    classifier: tuple[torch.nn.Module, Encoded],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accuracy_module, "discrete_laplace", lambda _: 0)
+    model, encoded = classifier
+    noisy = privacy(
+        evaluation=EvaluationStatus.NOISY, evaluation_epsilon=1.0, evaluation_records=stated
+    )
+
+    def count(rows: list[dict[str, Any]]) -> float:
+        found = evaluate(model, Encoded(rows, encoded.pad_token_id), Pooling.MEAN, noisy)
+        return found.values["accuracy"] * (stated or len(rows))
+
+    rows = encoded.records
+    for neighbour in (rows[1:], [rows[0] | {"labels": -1}, *rows[1:]]):
+        assert abs(count(rows) - count(neighbour)) <= 1 + 1e-9
+    found = evaluate(model, Encoded(rows[1:], encoded.pad_token_id), Pooling.MEAN, noisy)
+    share = found.values["accuracy"] * (stated or len(rows) - 1)
+    assert share == pytest.approx(round(share), abs=1e-9)  # the divisor is the stated number
