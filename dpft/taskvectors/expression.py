@@ -1,0 +1,142 @@
+"""What a saved vector was made of: `expression.json`, the linear form in public words and numbers.
+
+It holds no privacy statement: that stands in `certificate.json` beside it.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dpft.accounting.canonical_json import exactly, parsed
+from dpft.adapters.algebra import Delta, Family, Part
+from dpft.taskvectors.bases import BaseIdentity
+from dpft.taskvectors.stored_parts import Form
+from dpft.taskvectors.terms import Term
+
+__all__ = ["EXPRESSION", "Expression"]
+
+EXPRESSION = "expression.json"
+_FORMAT = "dpft-task-vector/1"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Expression:
+    """The linear form behind saved tensors.
+
+    Args:
+        form: How the tensors are stored.
+        family: Kind of adapter.
+        base: The model that they belong to.
+        heads: Places of heads.
+        settings: Settings of the kind.
+        labels: Digest of the labels, or None.
+        task_type: As peft has it, or None.
+        layouts: Of the own form: kind and layout of the part at each place.
+        terms: Leaves by id, with coefficients as fractions, run ids and history.
+
+    Privacy:
+        Nothing, no data touched: public numbers, and digests of released tensors.
+    """
+
+    form: Form
+    family: Family
+    base: BaseIdentity
+    heads: tuple[str, ...]
+    settings: Mapping[str, str]
+    labels: str | None
+    task_type: str | None
+    layouts: Mapping[str, str]
+    terms: Sequence[Mapping[str, object]]
+
+    @classmethod
+    def of(
+        cls, terms: Sequence[Term], delta: Delta, form: Form, layouts: Mapping[str, str]
+    ) -> "Expression":
+        """Describe a linear form.
+
+        Args:
+            terms: At least one.
+            delta: What they add up to.
+            form: How it is stored.
+            layouts: Of the own form, else empty.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        return cls(
+            form=form,
+            family=delta.family,
+            base=terms[0].leaf.base.published(),
+            heads=tuple(sorted(delta.heads)),
+            settings=dict(delta.settings),
+            labels=delta.labels,
+            task_type=None if delta.task_type is None else str(delta.task_type),
+            layouts=dict(layouts),
+            terms=[_described(term) for term in terms],
+        )
+
+    def shell(self, parts: Mapping[str, Part]) -> Delta:
+        """Return the delta of parts that were stored in the own form.
+
+        Args:
+            parts: By place.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        return Delta(
+            family=self.family,
+            parts=parts,
+            heads=frozenset(self.heads),
+            settings=self.settings,
+            labels=self.labels,
+            task_type=self.task_type,
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write `expression.json` into a folder.
+
+        Args:
+            folder: The folder.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        fields = dataclasses.asdict(self) | {"format": _FORMAT}
+        text = json.dumps(fields, indent=1, sort_keys=True) + "\n"
+        (folder / EXPRESSION).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Expression | None":
+        """Read `expression.json`, None where there is none.
+
+        Args:
+            folder: The folder.
+
+        Raises:
+            ConfigurationError: If the file is damaged.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        path = folder / EXPRESSION
+        if not path.is_file():
+            return None
+        names = [field.name for field in dataclasses.fields(cls)]
+        fields = parsed("expression", path.read_text(encoding="utf-8"))
+        values = exactly("expression", fields, [*names, "format"])
+        del values["format"]
+        values["form"], values["family"] = Form(values["form"]), Family(values["family"])
+        values["base"] = BaseIdentity(**exactly("base", values["base"], ["name", "digest"]))
+        values["heads"] = tuple(values["heads"])
+        return cls(**values)
+
+
+def _described(term: Term) -> dict[str, object]:
+    return {
+        "leaf": term.leaf.id,
+        "coefficient": str(term.coefficient),
+        "runs": sorted(term.leaf.run_ids),
+        "history": dict(term.leaf.history),
+    }
