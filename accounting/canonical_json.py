@@ -5,6 +5,7 @@ Digests are taken over this form. Nothing here knows what the fields mean.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -76,8 +77,15 @@ def parsed(what: str, text: str) -> Any:
         Nothing, no data touched.
     """
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition, parse_constant=_refused)
-    except json.JSONDecodeError as error:
+        return json.loads(
+            text,
+            object_pairs_hook=_without_repetition,
+            parse_constant=_refused,
+            parse_float=_finite,
+        )
+    except ConfigurationError:  # is a ValueError as well
+        raise
+    except ValueError as error:  # no JSON, or an integer of thousands of digits
         raise ConfigurationError(
             f"Expected {what} to be JSON ({error}). A damaged {what} proves nothing. Take the "
             "file from the original run."
@@ -148,6 +156,12 @@ def text_problems(field: str, value: object) -> list[str]:
 
 def _refused(constant: str) -> NoReturn:
     raise ConfigurationError(misfit("number", constant, "finite"))
+
+
+def _finite(digits: str) -> float:
+    """Read a number; 1e400 is infinite to Python, though it is no constant of JSON."""
+    value = float(digits)
+    return value if math.isfinite(value) else _refused(digits)
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ _ROUNDS = 3
 _SMALLEST_DELTA_OF_MU = 1e-8  # below it the fit would follow the numerical tail
 _COARSER = 10.0
 _LARGEST_EPSILON = 1e5
+_LARGEST_EXPONENT = 700.0  # of a float; every pair that is tried is a bound, so fewer do no harm
 
 
 def delta_of(
@@ -156,7 +157,7 @@ def attack_tpr(
         return min(math.exp(spent) * fpr + delta, 1 - missed, 1.0)
 
     # Beyond log(1 / fpr) the first limit is above 1, beyond 14 the second within 1e-6 of it.
-    low, high = 0.0, max(-math.log(fpr), 14.0)
+    low, high = 0.0, min(max(-math.log(fpr), 14.0), _LARGEST_EXPONENT)
     best = limit(0.0)
     for _ in range(_ROUNDS):
         tried = [low + (high - low) * part / _TRIED_EPSILONS for part in range(_TRIED_EPSILONS + 1)]

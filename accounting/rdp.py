@@ -79,8 +79,13 @@ def rdp_epsilon(mechanisms: tuple[Mechanism, ...], delta: float, grid: Grid) -> 
     from dp_accounting.rdp.rdp_privacy_accountant import compute_epsilon
 
     _refuse_without_bound(mechanisms)
-    remaining, pure = _without_deltas(mechanisms, delta)
-    epsilon, _ = compute_epsilon(np.asarray(ORDERS, float), _total(pure), remaining)
+    given_away, pure = _without_deltas(mechanisms)
+    if given_away >= delta:
+        raise ConfigurationError(
+            f"Expected delta={delta!r} to exceed what opaque releases have spent of it. A bound at "
+            "a smaller delta does not follow from what is known of them. Raise delta."
+        )
+    epsilon, _ = compute_epsilon(np.asarray(ORDERS, float), _total(pure), delta - given_away)
     return float(epsilon)
 
 
@@ -108,9 +113,9 @@ def rdp_delta(mechanisms: tuple[Mechanism, ...], epsilon: float, grid: Grid) -> 
     from dp_accounting.rdp.rdp_privacy_accountant import compute_delta
 
     _refuse_without_bound(mechanisms)
-    remaining, pure = _without_deltas(mechanisms, 1.0)
+    given_away, pure = _without_deltas(mechanisms)
     delta, _ = compute_delta(np.asarray(ORDERS, float), _total(pure), epsilon)
-    return min(1.0, float(delta) + (1.0 - remaining))
+    return min(1.0, float(delta) + given_away)
 
 
 def renyi_divergences(
@@ -251,26 +256,22 @@ def _pure(epsilon: float, orders: "np.ndarray") -> "np.ndarray":
 
 
 def _without_deltas(
-    mechanisms: Iterable[Mechanism], delta: float
+    mechanisms: Iterable[Mechanism],
 ) -> tuple[float, tuple[Mechanism, ...]]:
-    """Return what opaque releases leave of delta, and the mechanisms with their deltas taken out.
+    """Return the sum of the deltas of opaque releases, and the mechanisms without them.
 
     An (epsilon, delta)-private release is epsilon-private but for an event of probability delta.
+    They are summed, not taken from 1, where one below 1e-16 would be lost.
     """
     pure: list[Mechanism] = []
-    remaining = delta
+    deltas = []
     for mechanism in _parts(mechanisms):
         if isinstance(mechanism, Opaque):
-            remaining -= mechanism.delta
+            deltas.append(mechanism.delta)
             pure.append(Opaque(mechanism.epsilon, 0.0, mechanism.adjacency))
         else:
             pure.append(mechanism)
-    if remaining > 0:
-        return remaining, tuple(pure)
-    raise ConfigurationError(
-        f"Expected delta={delta!r} to exceed what opaque releases have spent of it. A bound at a "
-        "smaller delta does not follow from what is known of them. Raise delta."
-    )
+    return math.fsum(deltas), tuple(pure)
 
 
 def _parts(mechanisms: Iterable[Mechanism]) -> Iterator[Mechanism]:

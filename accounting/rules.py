@@ -183,11 +183,14 @@ def delta_problems(delta: object, num_records: int | None = None) -> list[str]:
     problems = fraction_problems("delta", delta)
     if problems or num_records is None or not isinstance(delta, int | float):
         return problems
-    if count_problems("num_records", num_records) or delta * num_records < 1:
+    if count_problems("num_records", num_records):
+        return []
+    limit = 1 / num_records  # not delta * num_records: 1/49 * 49 is below 1 in floating point
+    if delta < limit:
         return []
     message = (
-        f"Expected delta={delta!r} < 1/num_records={scientific(1 / num_records)}. A larger delta "
-        f"allows whole records to leak. Set delta to at most {scientific(0.1 / num_records)}."
+        f"Expected delta={delta!r} < 1/num_records={scientific(limit)}. A larger delta "
+        f"allows whole records to leak. Set delta to at most {scientific(limit / 10)}."
     )
     return [message]
 

@@ -5,6 +5,7 @@ joined. Per step the line in the run folder comes first and the ledger's entry s
 and then the sample. No torch in here.
 """
 
+import dataclasses
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,10 +31,30 @@ from dpft.ledger_place import ledger_place
 from dpft.privacy import PrivacyPlan
 from dpft.run_folder import RunFolder
 
-__all__ = ["Booking", "book", "book_beside", "book_event"]
+__all__ = ["Apart", "Booking", "book", "book_beside", "book_event"]
 
 _NAME_BYTES = 16
 _Records = Iterable[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Apart:
+    """What an event does to records that are no training records.
+
+    Args:
+        mechanism: Everything that will be released of them.
+        dataset_id: Name of their data set.
+        records: The records.
+        rule: Public rule that keeps them apart from those the event trains on.
+
+    Privacy:
+        Holds raw records.
+    """
+
+    mechanism: Mechanism
+    dataset_id: str
+    records: _Records = dataclasses.field(repr=False)
+    rule: str
 
 
 class Booking:
@@ -158,6 +179,26 @@ class Booking:
                 "sampled again. Start a new run; it is a new release."
             )
 
+    def refuse_ended(self, charged: int) -> None:
+        """Raise if the run cannot be resumed, before anything is loaded for it.
+
+        Args:
+            charged: Steps that the run folder says were charged, at most.
+
+        Raises:
+            BrokenGuaranteeError: If the folder was put back.
+            LedgerError: If the run was settled although steps are left.
+
+        Privacy:
+            `attach` checks again, when the folder is held.
+        """
+        self.refuse_put_back(charged)
+        if self.lease.is_settled and self.lease.intended < self.lease.steps:
+            raise LedgerError(
+                f"Expected run={self.run_id} to be open in the ledger, but it is settled: what it "
+                "never began was given back, and may be spent. Start a new run."
+            )
+
     def intend(self, upto: int) -> None:
         """Charge steps up to a number, durably.
 
@@ -218,8 +259,8 @@ class Booking:
         """
         if disjoint_rule is not None:
             for name in self.lease.datasets:
-                if name != dataset_id and not self._is_known(name, dataset_id, disjoint_rule):
-                    self._ledger.declare_disjoint(name, dataset_id, disjoint_rule)
+                if name != dataset_id:
+                    _declare_disjoint(self._ledger, name, dataset_id, disjoint_rule)
         digests = None if records is None else _digests(self.path, records)
         name = secrets.token_hex(_NAME_BYTES)
         self._ledger.release(Reservation.of(name, dataset_id, mechanism, digests))
@@ -248,7 +289,9 @@ class Booking:
             (`tests/dpft/test_booking.py`).
         """
         name = plan.privacy.dataset_id
-        if self.lease.uses != (_use(plan, secret=secret),):
+        if self.is_event:
+            self._refuse_beyond_event(_use(plan, secret=secret))
+        elif self.lease.uses != (_use(plan, secret=secret),):
             raise ConfigurationError(
                 f"Expected the booking of run={self.run_id} to be for data set {name} and the "
                 f"run's own mechanism, got {self.lease.uses}. It would be charged as another one. "
@@ -261,8 +304,15 @@ class Booking:
                 "the same records and DPFT_PRIVATE, or start a new run."
             )
 
-    def _is_known(self, one: str, other: str, rule: str) -> bool:
-        return self._ledger.state.rules.get(frozenset((one, other))) == rule
+    def _refuse_beyond_event(self, use: Use) -> None:
+        charged = {each.dataset: each.mechanism for each in self.lease.uses}
+        unbounded = use.mechanism is None and charged.get(use.dataset) is not None
+        if use.dataset not in charged or unbounded:
+            raise ConfigurationError(
+                f"Expected the event={self.run_id} to cover a run on data set {use.dataset}"
+                f"{' without privacy' * unbounded}, got one on {' and '.join(charged)}. What it "
+                "does not cover would be charged to nobody. Book this run for itself."
+            )
 
 
 def book(
@@ -349,6 +399,7 @@ def book_event(
     path: Path,
     *,
     records: _Records | None = None,
+    apart: Apart | None = None,
 ) -> Booking:
     """Charge an event that happens as a whole, such as a choice among several runs, in full.
 
@@ -357,6 +408,7 @@ def book_event(
         dataset_id: Name of the data set.
         path: File of the ledger; made if absent.
         records: Its records; unset: they count as overlapping with every data set.
+        apart: What it does to other records; all is charged together, or nothing is.
 
     Returns:
         The booking; nothing more has to be charged, and nothing is ever given back.
@@ -370,9 +422,14 @@ def book_event(
     """
     digests = None if records is None else _digests(path, records)
     name = secrets.token_hex(_NAME_BYTES)
-    use = Use(dataset=dataset_id, mechanism=mechanism, records=digests)
-    reservation = Reservation(run_id=name, uses=(use,), steps=steps_of(mechanism))
+    uses = [Use(dataset=dataset_id, mechanism=mechanism, records=digests)]
+    if apart is not None:
+        found = _digests(path, apart.records)
+        uses.append(Use(dataset=apart.dataset_id, mechanism=apart.mechanism, records=found))
+    reservation = Reservation(run_id=name, uses=tuple(uses), steps=steps_of(mechanism))
     with _kept_open(path) as ledger:
+        if apart is not None:
+            _declare_disjoint(ledger, dataset_id, apart.dataset_id, apart.rule)
         ledger.release(reservation)
         return Booking(ledger, name, is_new=False)
 
@@ -402,6 +459,11 @@ def _found(path: Path, origin: Origin) -> Booking:
             raise LedgerError(_not_here(path, origin))
         ledger.state.lease(origin.run_id)
         return Booking(ledger, origin.run_id, is_new=False)
+
+
+def _declare_disjoint(ledger: Ledger, one: str, other: str, rule: str) -> None:
+    if ledger.state.rules.get(frozenset((one, other))) != rule:
+        ledger.declare_disjoint(one, other, rule)
 
 
 def _use(plan: PrivacyPlan, records: RecordDigests | None = None, *, secret: bool) -> Use:

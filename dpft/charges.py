@@ -33,6 +33,7 @@ __all__ = [
     "RunHistory",
     "has_failed",
     "hold",
+    "noted_steps",
     "origin_of",
 ]
 
@@ -334,6 +335,22 @@ def has_failed(path: Path) -> bool:
         Nothing, no data touched.
     """
     return b"\n[" in path.read_bytes()
+
+
+def noted_steps(path: Path) -> int:
+    """Return how many steps were charged at most, without holding the charges.
+
+    Args:
+        path: The file of the charges.
+
+    Returns:
+        Lines that charge a step; one that a crash tore counts as another.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    *whole, torn = path.read_bytes().split(b"\n")
+    return sum(line.startswith(b'{"intend"') for line in whole) + bool(torn)
 
 
 def origin_of(path: Path) -> Origin | None:

@@ -29,12 +29,14 @@ def declared_inputs(model: Any, tokenizer: Any, declared: Sequence[Input]) -> tu
 
     Raises:
         ConfigurationError: If one is declared to be certified: its folder says more.
-        BrokenGuaranteeError: If the tokenizer is not the base model's and was not declared.
+        BrokenGuaranteeError: If the tokenizer is not the base model's, or no longer, and was not
+            declared.
 
     Privacy:
         Nothing, no data touched. A vocabulary that was learnt from records tells their words
-        (`test_a_tokenizer_of_other_origin_is_declared_or_refused`). Class weights inside a loss
-        leave no trace: they have to be declared by whoever computed them.
+        (`test_a_tokenizer_of_other_origin_is_declared_or_refused`,
+        `test_a_vocabulary_that_was_learnt_anew_keeps_its_name_and_is_found`). Class weights inside
+        a loss leave no trace: they have to be declared by whoever computed them.
     """
     certified = sorted(each.name for each in declared if each.status is InputStatus.CERTIFIED)
     if certified:
@@ -81,7 +83,23 @@ def _is_of(tokenizer: Any, model: Any) -> bool:
     """Return whether a tokenizer came with the base model of a model."""
     own = _path_of(tokenizer)
     base = str(getattr(getattr(model, "config", None), "_name_or_path", "") or "")
-    return bool(own) and (own == base or Path(own).resolve() == Path(base).resolve())
+    named = bool(own) and (own == base or Path(own).resolve() == Path(base).resolve())
+    return named and _is_as_stored(tokenizer)
+
+
+def _is_as_stored(tokenizer: Any) -> bool:
+    """Return whether a vocabulary is the one stored under its name.
+
+    One that was learnt anew by `train_new_from_iterator`, or extended, keeps the name.
+    """
+    if not hasattr(tokenizer, "get_vocab"):  # it has no vocabulary
+        return True
+    loaded_from = getattr(tokenizer, "init_kwargs", {}).get("name_or_path") or _path_of(tokenizer)
+    try:
+        stored = type(tokenizer).from_pretrained(loaded_from, local_files_only=True)
+    except (OSError, ValueError):
+        return False
+    return bool(stored.get_vocab() == tokenizer.get_vocab())
 
 
 def _path_of(tokenizer: Any) -> str:

@@ -27,5 +27,5 @@ def ledger_place(privacy: Privacy, out: Path | None) -> Path | None:
     """
     named = privacy.ledger or os.environ.get(VARIABLE)
     if named:
-        return Path(named)
+        return Path(named).expanduser()  # as a shell does with --ledger ~/...
     return None if out is None else out.absolute().parent / FILE_NAME

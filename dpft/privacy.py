@@ -187,6 +187,13 @@ class Privacy:
                 "evaluation=noisy. A metric divided by the row count would tell it, and the "
                 "guarantee counts a record more or less. State the number of held-out records."
             )
+        held_out = self.evaluation_records
+        if held_out is not None and self.delta >= 1 / held_out:
+            problems.append(
+                f"Expected delta={self.delta:g} < 1/evaluation_records={1 / held_out:.3g}. "
+                "Held-out records are promised as much as training records, and a larger delta "
+                f"allows whole ones to leak. Set delta to at most {0.1 / held_out:.1g}."
+            )
         target, price = self.epsilon, self.evaluation_epsilon
         if self.evaluation_split and target is not None and price is not None and price > target:
             problems.append(

@@ -214,7 +214,7 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
         chosen = dataclasses.replace(chosen, step=settings)
         loop = _Loop(trained, plan, loss, optim or Optim(), folder)
         loop.hold(chosen, booking, stack)
-        if booking is not None and not booking.is_event:
+        if booking is not None:
             resumed = records if chosen.booking is None and not booking.is_new else None
             booking.refuse_another(plan, resumed, secret=chosen.step.randomness is None)
         step = loop.step(chosen.step)

@@ -26,7 +26,7 @@ from dpft.accounting import (
     epsilon,
 )
 from dpft.accounting.selection import TrialCount, calibrate_trial
-from dpft.booking import Booking, book_event
+from dpft.booking import Apart, Booking, book_event
 from dpft.errors import ConfigurationError
 from dpft.held_out import held_out_name
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyMode, PrivacyPlan
@@ -165,20 +165,16 @@ def charge(
     privacy = plan.trial.privacy
     both = privacy.evaluation is EvaluationStatus.NOISY and plan.held_out is None
     charged = [*records, *held_out] if both else records
-    booking = book_event(plan.training, privacy.dataset_id, path, records=charged)
-    if plan.held_out is None:
-        return booking
-    try:
-        booking.charge_release(
-            plan.held_out,
-            held_out_name(privacy),
+    apart = None
+    if plan.held_out is not None:
+        assert privacy.evaluation_split is not None, "they have a mechanism of their own by a rule"
+        apart = Apart(
+            mechanism=plan.held_out,
+            dataset_id=held_out_name(privacy),
             records=held_out,
-            disjoint_rule=privacy.evaluation_split,
+            rule=privacy.evaluation_split,
         )
-    except BaseException:
-        booking.close()
-        raise
-    return booking
+    return book_event(plan.training, privacy.dataset_id, path, records=charged, apart=apart)
 
 
 def best_of_trials(

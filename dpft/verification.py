@@ -201,7 +201,11 @@ def verify(
         _inputs(publication),
         _rates(publication),
         *(_claim(publication, claim) for claim in publication.claims),
-        *(_error(publication, claim) for claim in publication.claims if claim.numerical_error),
+        *(
+            _error(publication, claim)
+            for claim in publication.claims
+            if claim.numerical_error is not None
+        ),
         *_ledger(publication, ledger),
     )
 
@@ -275,10 +279,25 @@ def _notes(artefact: Artefact, publication: Publication) -> Finding:
 
 
 def _others(artefact: Artefact) -> Finding:
-    paths = (path for path in artefact.folder.rglob("*") if path.suffix in _OTHER_WEIGHTS)
-    names = sorted(path.name for path in paths)
+    """Look for weights that the digest leaves out, but that somebody may load.
+
+    They may stand beside the adapter of a run, or behind a link to another folder.
+    """
+    inside = [path for path in artefact.folder.rglob("*") if _escapes_digest(path)]
+    around = {path.parent for path in artefact.certificates} - {artefact.folder}
+    beside = [
+        path
+        for folder in around
+        for path in folder.glob("*")
+        if path.suffix in _OTHER_WEIGHTS | {".safetensors"}
+    ]
+    names = sorted(path.name for path in inside + beside)
     found = f"{', '.join(names)}: no digest covers them" if names else "none"
     return Finding("other files of weights", not names, found)
+
+
+def _escapes_digest(path: Path) -> bool:
+    return path.suffix in _OTHER_WEIGHTS or (path.is_symlink() and path.is_dir())
 
 
 def _inputs(publication: Publication) -> Finding:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dpft.booking import Booking, book
-from dpft.charges import origin_of
+from dpft.charges import noted_steps, origin_of
 from dpft.errors import ConfigurationError
 from dpft.held_out import held_out_name
 from dpft.ledger_place import ledger_place
@@ -80,8 +80,9 @@ def book_run(prepared: Prepared, folder: Path) -> Booking:
 
     Raises:
         BudgetError: If a budget would be exceeded; the message says what would fit.
-        LedgerError: If the ledger cannot be used.
-        BrokenGuaranteeError: If a run is resumed with other records.
+        LedgerError: If the ledger cannot be used, or a run is resumed that is settled in it.
+        BrokenGuaranteeError: If a run is resumed with other records, or in a folder that was put
+            back.
 
     Privacy:
         Before any model is loaded; nothing is sampled (`tests/end_to_end/test_ledger.py`). A noisy
@@ -91,11 +92,14 @@ def book_run(prepared: Prepared, folder: Path) -> Booking:
     place = ledger_place(prepared.privacy, folder)
     assert place is not None, "a run folder is given"
     resumed = prepared.settings.run.resume is not None
-    origin = origin_of(RunFolder(folder).charges) if resumed else None
+    charges = RunFolder(folder).charges
+    origin = origin_of(charges) if resumed else None
     plan = prepared.privacy.plan(len(prepared.rows))
     with ExitStack() as stack:
         booking = stack.enter_context(book(plan, prepared.rows, place, origin=origin))
         booking.refuse_another(plan, prepared.rows if origin else None)
+        if origin is not None:
+            booking.refuse_ended(noted_steps(charges))
         lease = booking.lease
         if origin is None or lease.intended == lease.steps:  # else it is paid for and not yet drawn
             _charge_metric(prepared, plan, booking)

@@ -9,7 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from dpft.errors import ConfigurationError
+from dpft.charges import has_failed
+from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.recipes.config.composition import settings_from_yaml
 from dpft.recipes.config.schema import TrainSettings
 from dpft.run_folder import RunFolder
@@ -30,6 +31,7 @@ def refuse_unless_fit(settings: TrainSettings, folder: Path) -> None:
     Raises:
         ConfigurationError: If the folder holds another run, a finished one, or one of other
             settings; every setting that differs is named.
+        BrokenGuaranteeError: If a step of the run failed.
 
     Privacy:
         Nothing, no data touched. A run that goes on with other records or another guarantee would
@@ -44,7 +46,17 @@ def refuse_unless_fit(settings: TrainSettings, folder: Path) -> None:
             f"Expected run.resume={resumed} to be the folder of this run, {folder}. One run has "
             "one folder. Give run.resume on the command line of dpft train, without a sweep."
         )
-    _refuse_changed(settings, RunFolder.reopen(folder))
+    reopened = RunFolder.reopen(folder)
+    _refuse_failed(reopened)
+    _refuse_changed(settings, reopened)
+
+
+def _refuse_failed(folder: RunFolder) -> None:
+    if folder.charges.exists() and has_failed(folder.charges):
+        raise BrokenGuaranteeError(
+            f"Expected run.resume={folder.path} to be a run without a failed step. That a step "
+            "fails may depend on a record. Start a new run; it is a new release."
+        )
 
 
 def _refuse_changed(settings: TrainSettings, folder: RunFolder) -> None:

@@ -345,8 +345,8 @@ class Ledger:
         preview.apply(entry)
         concerned = _concerned(known, preview, reservation)
         decided = _versions(known, concerned)
-        refuse_shared_within(preview, reservation)
-        refuse_over_budget(preview, reservation)
+        refuse_shared_within(preview, reservation, self.path)
+        refuse_over_budget(preview, reservation, self.path)
         with self._writing():
             now = self._catch_up()
             if _versions(now, concerned) != decided:

@@ -20,6 +20,10 @@ the sum over all K has :math:`\delta`.
 
 What is refunded was reserved and never released. Releases alone enter the sums above, at every
 moment they are at most what is charged, and they only grow: the argument holds as it stands.
+
+**What it does not cover.** Epsilon and delta are fixed before the first output. A budget that its
+owner changes after outputs were seen guarantees what the weakest one would that it could have been
+changed to; so does one first set after runs, which count in full.
 """
 
 import functools
@@ -65,7 +69,8 @@ def filter_epsilon(mechanisms: Sequence[Mechanism | None], delta: float) -> floa
         if mechanism is None:
             return math.inf
         spent = spent + _divergences(mechanism)
-    return max(0.0, float((spent + _conversion(delta / len(ORDERS))).min()))
+    # unlike max, NumPy hands on what is not a number: it fits no budget
+    return float(np.maximum(0.0, (spent + _conversion(delta / len(ORDERS))).min()))
 
 
 @functools.lru_cache(maxsize=1024)

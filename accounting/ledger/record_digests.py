@@ -112,22 +112,23 @@ class DigestKey:
         """Read the key of this machine; the first call makes it.
 
         Args:
-            ledger: File of the ledger, which must lie in another folder.
+            ledger: File of the ledger; the key lies nowhere in its folder, unless that holds all
+                of the user's home.
             folder: Where the key lies; unset: `private_folder()`.
 
         Raises:
-            LedgerError: If the key would lie beside the ledger, can be read by others, or cannot
-                be read or made.
+            LedgerError: If the key would lie in the ledger's folder, can be read by others, or
+                cannot be read or made.
 
         Privacy:
-            Folder 0700, file 0600. A copy of the ledger's folder does not hold the key
-            (`tests/accounting/ledger/test_record_digests.py`).
+            Folder 0700, file 0600. A copy of the ledger's folder does not hold the key, unless that
+            holds the home (`tests/accounting/ledger/test_record_digests.py`).
         """
         place = private_folder() if folder is None else folder
-        if place.resolve() == ledger.resolve().parent:
+        if _would_travel_together(place.resolve(), ledger.resolve().parent):
             raise LedgerError(
                 f"Expected ledger={ledger} and the key of the record digests to lie in different "
-                f"folders, not both in {place}. Together they tell who is in a data set. Set "
+                f"folders, not the key in {place}. Together they tell who is in a data set. Set "
                 f"{_VARIABLE} to a private folder."
             )
         try:
@@ -140,6 +141,12 @@ class DigestKey:
             ) from error
 
 
+def _would_travel_together(place: Path, ledgers: Path) -> bool:
+    """Return whether a copy of the ledger's folder would hold the key."""
+    holds_home = place != ledgers and Path.home().resolve().is_relative_to(ledgers)
+    return place.is_relative_to(ledgers) and not holds_home
+
+
 def private_folder() -> Path:
     """Return the folder of the key: `$DPFT_PRIVATE`, else dpft in the user's folder of states.
 
@@ -148,7 +155,7 @@ def private_folder() -> Path:
     """
     named = os.environ.get(_VARIABLE)
     if named:
-        return Path(named)
+        return Path(named).expanduser()
     states = os.environ.get("XDG_STATE_HOME")
     return (Path(states) if states else Path.home() / ".local" / "state") / "dpft"
 

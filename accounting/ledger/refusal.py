@@ -1,7 +1,9 @@
 """When a reservation is refused, and what the refusal says would fit."""
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from dpft.accounting.errors import AccountantError, BudgetError, ConfigurationError
 from dpft.accounting.grid import DEFAULT_GRID, Grid
@@ -45,12 +47,13 @@ class _Constraint:
         return self.budget.spent(self.others)
 
 
-def refuse_shared_within(state: State, reservation: Reservation) -> None:
+def refuse_shared_within(state: State, reservation: Reservation, ledger: Path) -> None:
     """Raise if two data sets of one run may share a record.
 
     Args:
         state: The ledger with the reservation in it.
         reservation: What is to be reserved.
+        ledger: File of the ledger, for the command that a message names.
 
     Raises:
         ConfigurationError: If they may.
@@ -63,19 +66,21 @@ def refuse_shared_within(state: State, reservation: Reservation) -> None:
     for place, one in enumerate(names):
         for other in names[:place]:
             if state.overlap(one, other):
+                command = _command(ledger, "disjoint", other, one)
                 raise ConfigurationError(
                     f"Expected data sets {other} and {one} of one run to share no record. One in "
                     "both would enter a noisy sum twice. Remove what they share, or state a public "
-                    f"rule: dpft ledger disjoint {other} {one} --rule '...'."
+                    f"rule: {command} --rule '...'."
                 )
 
 
-def refuse_over_budget(state: State, reservation: Reservation) -> None:
+def refuse_over_budget(state: State, reservation: Reservation, ledger: Path) -> None:
     """Raise if a reservation would exceed a budget.
 
     Args:
         state: The ledger with the reservation in it.
         reservation: What is to be reserved.
+        ledger: File of the ledger, for the command that a message names.
 
     Raises:
         BudgetError: If it would, or if what is charged cannot be added up.
@@ -90,8 +95,9 @@ def refuse_over_budget(state: State, reservation: Reservation) -> None:
             spent = constraint.spent()
         except (AccountantError, ConfigurationError) as error:
             raise BudgetError(_cannot_add_up(constraint, error)) from error
-        if spent > constraint.budget.epsilon:
-            raise BudgetError(_refusal(constraint, spent, reservation, constraints))
+        if not spent <= constraint.budget.epsilon:  # what is not a number fits no budget
+            said = _refusal(constraint, spent, reservation)
+            raise BudgetError(f"{said} {_advice(constraint, constraints, ledger)}")
 
 
 def _constraints(state: State, reservation: Reservation) -> Iterator[_Constraint]:
@@ -114,12 +120,7 @@ def _constraint(state: State, dataset: str, clique: Sequence[str], run_id: str) 
     return _Constraint(dataset, budget, tuple(charged[False]), tuple(charged[True]))
 
 
-def _refusal(
-    constraint: _Constraint,
-    spent: float,
-    reservation: Reservation,
-    constraints: Sequence[_Constraint],
-) -> str:
+def _refusal(constraint: _Constraint, spent: float, reservation: Reservation) -> str:
     budget, dataset = constraint.budget, constraint.dataset
     before = constraint.spent_before()
     names = " and ".join(use.dataset for use in reservation.uses)
@@ -132,11 +133,10 @@ def _refusal(
         f"Expected epsilon={spent:.4g} of data set {dataset}, this run on {names} included, <= "
         f"{budget.epsilon:g}, its budget at delta={budget.delta:g} with {budget.plans.value} "
         f"plans.{shares} Spent so far: {before:.4g}, left: {max(0.0, budget.epsilon - before):.4g}."
-        f" {_advice(constraint, constraints)}"
     )
 
 
-def _advice(constraint: _Constraint, constraints: Sequence[_Constraint]) -> str:
+def _advice(constraint: _Constraint, constraints: Sequence[_Constraint], ledger: Path) -> str:
     """Say what would fit; every suggestion was computed to fit all budgets."""
     own = [mechanism for each in constraints for mechanism in each.own]
     if None in own:
@@ -144,12 +144,24 @@ def _advice(constraint: _Constraint, constraints: Sequence[_Constraint]) -> str:
     found = [_noise_that_fits(constraints), _steps_that_fit(constraints)]
     advice = " or ".join(filter(None, found))
     said = f"What would fit: {advice}." if advice else "No other noise or length of it would fit."
-    if constraint.budget.plans is Plans.ADAPTIVE:
+    if _may_fit_as_fixed(constraint):
+        command = _command(ledger, "budget", constraint.dataset)
         said += (
             " If all plans on it were written down before the first output, its owner may declare "
-            f"so: dpft ledger budget {constraint.dataset} --plans fixed, which adds up tighter."
+            f"so, by {command} --plans fixed, and they add up tighter."
         )
     return said
+
+
+def _may_fit_as_fixed(constraint: _Constraint) -> bool:
+    if constraint.budget.plans is Plans.FIXED:
+        return False
+    budget = dataclasses.replace(constraint.budget, plans=Plans.FIXED)
+    return _fits([dataclasses.replace(constraint, budget=budget)])
+
+
+def _command(ledger: Path, *words: str) -> str:
+    return shlex.join(["dpft", "ledger", *words, "--ledger", str(ledger)])
 
 
 def _noise_that_fits(constraints: Sequence[_Constraint]) -> str | None:
@@ -191,7 +203,7 @@ def _steps_that_fit(constraints: Sequence[_Constraint]) -> str | None:
     return f"steps={low} at this noise" if low else None
 
 
-def _fits(constraints: Sequence[_Constraint], change: _Change) -> bool:
+def _fits(constraints: Sequence[_Constraint], change: _Change | None = None) -> bool:
     try:
         return all(each.spent(change, grid=_QUICK) <= each.budget.epsilon for each in constraints)
     except (AccountantError, ConfigurationError):

@@ -180,7 +180,7 @@ def _mean_problems(mean: object) -> list[str]:
 
 def _shape_problems(shape: object) -> list[str]:
     number = isinstance(shape, int | float) and not isinstance(shape, bool)
-    if shape == POISSON or (number and not positive_problems("shape", shape)) or shape == 0:
+    if shape == POISSON or (number and (shape == 0 or not positive_problems("shape", shape))):
         return []
     message = (
         f"Expected shape={shape!r} to be a finite number >= 0, or {POISSON}. The bound is proven "

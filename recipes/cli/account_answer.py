@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator, Sequence
 
 from dpft.accounting import (
     DEFAULT_GRID,
     Accountant,
+    AccountantError,
     DpftError,
     Mechanism,
     PoissonGaussian,
@@ -166,7 +168,8 @@ def profile_of(question: Question, mechanism: Mechanism) -> Profile:
         mechanism: The run that answers it.
 
     Returns:
-        The profile, by the accountant asked for.
+        The profile, by the accountant asked for; without deltas that are too small for it, as
+        where rounding in millions of steps may hide them.
 
     Raises:
         ConfigurationError: If the accountant cannot treat the mechanism.
@@ -179,10 +182,20 @@ def profile_of(question: Question, mechanism: Mechanism) -> Profile:
     name = question.accountant
     has_delta = name != Accountant.PRV.value
     return Profile(
-        curve=curve(mechanism, deltas, accountant=name),
+        curve=tuple(_points(mechanism, deltas, name)),
         gdp_mu_estimate=gdp_mu(mechanism, accountant=name) if has_delta else None,
         attack_tpr=attack_tpr(mechanism, _FPR, accountant=name) if has_delta else None,
     )
+
+
+def _points(
+    mechanism: Mechanism, deltas: Sequence[float], accountant: str
+) -> Iterator[tuple[float, float]]:
+    for delta in deltas:
+        try:
+            yield from curve(mechanism, [delta], accountant=accountant)
+        except AccountantError:
+            continue
 
 
 def as_json(answer: Answer, comparison: dict[str, float | str], profile: Profile | None) -> str:

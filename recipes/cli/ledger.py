@@ -80,8 +80,9 @@ def _verb(
 
 def _file(named: Path | None) -> Path:
     """Return the ledger; never a new one that no run would look at."""
-    given = named or Path(os.environ.get(VARIABLE) or FILE_NAME)
-    if named is None and VARIABLE not in os.environ and not given.exists():
+    variable = os.environ.get(VARIABLE)
+    given = named or Path(variable or FILE_NAME)
+    if named is None and not variable and not given.exists():
         raise ConfigurationError(
             f"Expected --ledger or {VARIABLE} to be given: there is no {FILE_NAME} here. Runs are "
             "charged in the file that dpft train prints at its start, and a budget elsewhere binds "
@@ -143,10 +144,13 @@ def _budget(arguments: argparse.Namespace, path: Path) -> None:
     with Ledger.open(path) as ledger:
         budget = _changed(ledger.state.budgets.get(arguments.dataset), arguments)
         ledger.set_budget(arguments.dataset, budget)
+        is_used = arguments.dataset in ledger.state.keys
     print(
         f"budget of {arguments.dataset} in {path}: epsilon {budget.epsilon:g} at delta "
         f"{budget.delta:g}, {budget.plans.value} plans"
     )
+    if not is_used:
+        print(f"No run named {arguments.dataset} as its privacy.dataset_id so far.")
 
 
 def _changed(present: Budget | None, arguments: argparse.Namespace) -> Budget:

@@ -87,10 +87,11 @@ def print_dataset(summary: DatasetSummary) -> None:
         Public numbers and names.
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     print_datasets([summary])
-    table = Table("run", "steps", "begun", "state", "charged")
+    # the whole name: dpft ledger settle asks for it
+    table = Table(Column("run", no_wrap=True, min_width=32), "steps", "begun", "state", "charged")
     for run in summary.runs:
         charged = "nothing" if run.mechanism is None else _fields(run.mechanism)
         table.add_row(

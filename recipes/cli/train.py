@@ -5,6 +5,7 @@ nothing behind. torch is imported when training starts. `run.resume=DIR` continu
 run in its own folder: `hydra.run.dir` follows it.
 """
 
+import dataclasses
 import os
 import re
 import shlex
@@ -80,19 +81,23 @@ def _hydra_main(argv: Sequence[str], failures: list[Exception]) -> None:
     def job(config: DictConfig) -> None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
+        in_sweep = hydra_config.mode is not RunMode.RUN
+        own = hydra_config.overrides.task if in_sweep else argv
+        # runs of a sweep are charged where other runs are: beside the sweep, not within it
+        beside = Path(hydra_config.sweep.dir) if in_sweep else folder
         try:
-            certificate = _train(config, folder)
-            if hydra_config.mode is not RunMode.RUN:
+            certificate = _train(config, folder, beside)
+            if in_sweep:
                 sweep.append(certificate)
         except KeyboardInterrupt:
-            _say_how_to_go_on(folder, argv, config)
+            _say_how_to_go_on(folder, own, config, beside)
             raise
         except Exception as error:
             _remove_if_empty(folder)
-            if hydra_config.mode is not RunMode.RUN:
+            if in_sweep:
                 raise  # a sweep ends with its first failure
             if not isinstance(error, ConfigurationError):
-                _say_how_to_go_on(folder, argv, config)
+                _say_how_to_go_on(folder, own, config, beside)
             failures.append(error)
 
     path = f"pkg://{CONFIG_MODULE}"
@@ -109,11 +114,14 @@ def _print_sum(sweep: list[Certificate]) -> None:
     print(sweep_summary(sweep))
 
 
-def _train(config: DictConfig, folder: Path) -> Certificate:
+def _train(config: DictConfig, folder: Path, beside: Path) -> Certificate:
     """Refuse what can be refused, and only then import torch; return what the run may claim."""
     settings = settings_from(config)
     refuse_unless_fit(settings, folder)
     prepared = prepare(settings)
+    place = ledger_place(prepared.privacy, beside)
+    privacy = dataclasses.replace(prepared.privacy, ledger=str(place))
+    prepared = dataclasses.replace(prepared, privacy=privacy)
     OmegaConf.update(config, _RESUME, None)  # config.yaml says what the run is, not how it went on
     with book_run(prepared, folder) as booking:
         print(booked(booking))
@@ -149,7 +157,7 @@ def _override(key: str, value: str) -> str:
     return f"{key}={value}" if _PLAIN.fullmatch(value) else f"{key}='{quoted}'"
 
 
-def _say_how_to_go_on(folder: Path, argv: Sequence[str], config: DictConfig) -> None:
+def _say_how_to_go_on(folder: Path, words: Sequence[str], config: DictConfig, beside: Path) -> None:
     """Name the command that continues an interrupted run; to the console, not to run.log."""
     run = RunFolder(folder)
     if not run.charges.exists() or run.is_finished:
@@ -158,13 +166,15 @@ def _say_how_to_go_on(folder: Path, argv: Sequence[str], config: DictConfig) -> 
         said = "A step failed, which may depend on a record: this run cannot be resumed."
         print(said, file=sys.stderr)
         return
-    before = [word for word in argv if not word.lstrip("+").startswith(f"{_RESUME}=")]
+    place = ledger_place(settings_from(config).privacy, beside)
+    before = [word for word in words if not word.lstrip("+").startswith(f"{_RESUME}=")]
+    if beside != folder:
+        before.append(_override("privacy.ledger", str(place)))
     command = shlex.join(["dpft", "train", *before, _override(_RESUME, str(folder))])
     said = f"The run was interrupted; what it charged stays charged. To continue it:\n  {command}"
     print(said, file=sys.stderr)
     origin = origin_of(run.charges)
     if origin is not None:
-        place = ledger_place(settings_from(config).privacy, folder)
         settle = shlex.join(["dpft", "ledger", "settle", origin.run_id, "--ledger", str(place)])
         print(f"To give up the steps it has not begun:\n  {settle}", file=sys.stderr)
 

@@ -350,6 +350,13 @@ def test_delta_of_one_over_num_records_is_refused() -> None:
         epsilon(RUN, 1e-4, num_records=10_000)
 
 
+@pytest.mark.parametrize("records", [49, 98, 103, 10**400])
+def test_rounding_lets_no_delta_of_one_over_num_records_pass(records: int) -> None:
+    """1/49 * 49 is below 1 in floating point."""
+    with pytest.raises(ConfigurationError, match="1/num_records="):
+        epsilon(RUN, max(1 / records, 1e-300), num_records=records)
+
+
 def test_delta_above_one_over_num_records_is_refused_in_these_words() -> None:
     with pytest.raises(ConfigurationError) as refusal:
         epsilon(RUN, 0.5, num_records=10_000)

@@ -31,7 +31,10 @@ def test_text_and_back_is_the_same_value_in_any_layout(value: object) -> None:
     assert text.isascii()
 
 
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "-Infinity", '{"a":1,"a":1}', "{", "'a'"])
+@pytest.mark.parametrize(
+    "text",
+    ["NaN", "[Infinity]", "-Infinity", '{"a":1,"a":1}', "{", "'a'", "1e400", "-1e400", "9" * 5000],
+)
 def test_odd_json_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         parsed("text", text)
@@ -50,3 +53,8 @@ def test_fields_are_exactly_the_known_ones() -> None:
     for fields in wrong:
         with pytest.raises(ConfigurationError, match="exactly the fields"):
             exactly("pair", fields, ["a", "b"])
+
+
+def test_a_repeated_field_is_called_that() -> None:
+    with pytest.raises(ConfigurationError, match="without repetition"):
+        parsed("text", '{"a":1,"a":1}')

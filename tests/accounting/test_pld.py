@@ -11,6 +11,7 @@ from scipy.special import log_ndtr, ndtr
 from scipy.stats import binom
 
 from dpft.accounting import (
+    AccountantError,
     Adjacency,
     Composed,
     ConfigurationError,
@@ -28,6 +29,7 @@ from dpft.accounting import (
     TruncatedPoissonGaussian,
     UserPoissonGaussian,
     calibrate,
+    delta_of,
     epsilon,
     first_steps,
 )
@@ -148,6 +150,29 @@ def test_opaque_releases_cost_at_most_what_basic_composition_says(accountant: st
 def test_a_delta_that_opaque_releases_have_spent_is_refused(accountant: str) -> None:
     with pytest.raises(ConfigurationError, match="opaque releases have spent"):
         epsilon([Opaque(1.0, 5e-6)] * 2, 0.99e-5, accountant=accountant)
+
+
+@pytest.mark.parametrize("delta", [1e-10, 1e-12])
+def test_rounding_never_lowers_a_bound_at_a_tiny_delta(delta: float) -> None:
+    """A thousand convolutions by Fourier transforms, of what is a Gaussian but for 1e-16."""
+    nearly_all = 1 - 2.0**-53
+    exact = gaussian_epsilon(60.0 / math.sqrt(1000), delta)
+    sampled = PoissonGaussian(60.0, nearly_all, 1000)
+    users = UserPoissonGaussian(60.0, nearly_all, 1000, records_per_user=1)
+    for mechanism in (sampled, users):
+        spent = epsilon(mechanism, delta)
+        assert exact <= spent <= 1.02 * exact
+        assert delta_of(mechanism, spent) == pytest.approx(delta, rel=1e-3)
+
+
+def test_a_delta_that_rounding_may_hide_is_refused() -> None:
+    with pytest.raises(AccountantError, match="larger delta"):
+        epsilon(PoissonGaussian(20.0, 0.5, 1000), 1e-13)
+
+
+def test_delta_counts_what_opaque_releases_gave_away_however_little() -> None:
+    for accountant in ("pld", "rdp"):
+        assert delta_of(Opaque(1.0, 1e-17), 5.0, accountant=accountant) >= 1e-17
 
 
 # --- users ---------------------------------------------------------------------------------------

@@ -148,3 +148,7 @@ def test_what_is_no_mechanism_is_refused() -> None:
     nothing: list[Mechanism] = []
     with pytest.raises(ConfigurationError, match="mechanism"):
         attack_tpr(nothing)
+
+
+def test_a_false_positive_rate_near_zero_has_a_bound() -> None:
+    assert 1e-320 <= attack_tpr(Gaussian(1.0), 1e-320) < 1e-3

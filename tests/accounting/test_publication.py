@@ -1,5 +1,6 @@
 """A published file ties runs to tensors, and its numbers are for readers alone."""
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -10,6 +11,7 @@ from dpft.accounting import (
     Adjacency,
     Certificate,
     ConfigurationError,
+    Opaque,
     PoissonGaussian,
     RunRecord,
     numerical_error,
@@ -46,6 +48,16 @@ def test_claims_are_stated_at_several_deltas() -> None:
     assert deltas == pytest.approx([1e-4, 1e-5, 1e-6])
     for claim in published.claims:
         assert claim.epsilon == certificate().epsilon(claim.delta)
+
+
+def test_a_smaller_delta_without_a_bound_costs_no_run_its_claim() -> None:
+    """An opaque release has spent a tenth of the planned delta, and the plan itself holds."""
+    run = dataclasses.replace(certificate().runs[0], mechanism=Opaque(1.0, 2e-5))
+    published = Publication.of(Certificate((run,)), DIGEST, 1e-4)
+    (claim,) = published.claims
+    assert claim.delta == 1e-4
+    with pytest.raises(ConfigurationError, match="opaque releases have spent"):
+        Publication.of(Certificate((run,)), DIGEST, 1e-5)
 
 
 def test_the_numerical_error_is_stated_where_there_is_one() -> None:

@@ -315,6 +315,11 @@ def test_an_event_is_charged_as_a_whole_and_covers_its_runs(tmp_path: Path) -> N
         assert charged(path) == [(0, 1, True)]
         for _ in range(2):
             fit(None, options={"booking": booking})
+        for other in (NOT_PRIVATE, dataclasses.replace(PRIVACY, dataset_id="calls")):
+            with pytest.raises(ConfigurationError, match="charged to nobody"):
+                fit(None, privacy=other, options={"booking": booking})
+        with pytest.raises(ConfigurationError, match="charged to nobody"):
+            fit(None, options={"booking": booking, "step": PINNED})
     assert charged(path) == [(0, 1, True)]
     with Ledger.read(path) as ledger:
         (lease,) = ledger.state.leases.values()

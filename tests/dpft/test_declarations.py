@@ -8,6 +8,7 @@ from dpft.accounting.inputs import Input, InputRole, InputStatus
 from dpft.declarations import declared_inputs, taken_as_public
 from dpft.errors import BrokenGuaranteeError
 from dpft.privacy import EvaluationStatus, Privacy
+from dpft.recipes.config.schema import Architecture
 
 MODEL = SimpleNamespace(config=SimpleNamespace(_name_or_path="org/base"))
 
@@ -23,6 +24,36 @@ def vocabulary(name: str, status: InputStatus = InputStatus.PUBLIC) -> Input:
 @pytest.mark.parametrize("given", [None, tokenizer("org/base")])
 def test_the_tokenizer_of_the_base_model_needs_no_word(given: object) -> None:
     assert declared_inputs(MODEL, given, ()) == ()
+
+
+def test_a_vocabulary_that_was_learnt_anew_keeps_its_name_and_is_found() -> None:
+    from dpft.recipes.models import load
+
+    base = load("embedded", Architecture(pretrained=False), ["no", "yes"], 0)
+    own = base.tokenizer
+    assert declared_inputs(base.model, own, ()) == ()
+    learnt = own.train_new_from_iterator(["Ada has a secret", "Ada and Bob"], vocab_size=300)
+    learnt.name_or_path = own.name_or_path
+    with pytest.raises(BrokenGuaranteeError, match="tokenizer=embedded to be the base model's"):
+        declared_inputs(base.model, learnt, ())
+    assert declared_inputs(base.model, learnt, (vocabulary("embedded"),))
+    own.add_tokens(["Ada"])
+    with pytest.raises(BrokenGuaranteeError, match="tokenizer=embedded"):
+        declared_inputs(base.model, own, ())
+
+
+def test_a_vocabulary_that_is_not_stored_vouches_for_nothing(tmp_path: Path) -> None:
+    class Lost(SimpleNamespace):
+        def get_vocab(self) -> dict[str, int]:
+            return {"Ada": 0}
+
+        @classmethod
+        def from_pretrained(cls, name: str, **_: object) -> "Lost":
+            raise OSError(name)
+
+    model = SimpleNamespace(config=SimpleNamespace(_name_or_path=str(tmp_path)))
+    with pytest.raises(BrokenGuaranteeError, match="to be the base model's"):
+        declared_inputs(model, Lost(name_or_path=str(tmp_path)), ())
 
 
 def test_the_same_folder_by_another_path_is_the_same(

@@ -57,3 +57,10 @@ def test_what_concerns_a_noisy_metric_is_refused_without_one(field: str) -> None
     value = 100 if field == "evaluation_records" else "year = 2020"
     with pytest.raises(ConfigurationError, match=f"{field}={value} to be given with evaluation=n"):
         privacy(evaluation=EvaluationStatus.PUBLIC, **{field: value})
+
+
+def test_a_delta_that_does_not_suit_held_out_records_is_refused_before_the_run() -> None:
+    with pytest.raises(ConfigurationError, match="1/evaluation_records=5e-05"):
+        privacy(**NOISY, num_records=1000, evaluation_records=20_000)
+    fits = privacy(**NOISY, num_records=1000, evaluation_records=5000).plan(1000)
+    assert metric_record(fits, "run") is not None

@@ -30,3 +30,9 @@ def test_a_relative_run_folder_has_a_place_too(
     monkeypatch.chdir(tmp_path)
     plain = dpft.Privacy(**PRIVACY)
     assert ledger_place(plain, Path("run")) == tmp_path / "dpft-ledger.sqlite"
+
+
+def test_the_home_is_named_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    named = dpft.Privacy(**PRIVACY, ledger="~/mine.sqlite")
+    assert ledger_place(named, None) == tmp_path / "mine.sqlite"

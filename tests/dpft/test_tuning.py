@@ -17,8 +17,9 @@ from dpft.accounting import (
     RepeatAndSelect,
     epsilon,
 )
-from dpft.accounting.ledger import Ledger
+from dpft.accounting.ledger import Budget, Ledger
 from dpft.accounting.selection import TrialCount
+from dpft.errors import BudgetError
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyMode
 from dpft.tuning import Scored, best_of_trials, charge, plan_tuning, silence
 
@@ -233,3 +234,13 @@ def test_a_selection_is_charged_as_a_whole_before_it_runs(tmp_path: Path, *, apa
     held_out = {"letters, held out": [plan.held_out]} if apart else {}
     assert charged == {"letters": [plan.training], **held_out}
     assert set(state.rules.values()) == ({"year = 2020"} if apart else set())
+
+
+def test_a_selection_whose_score_is_refused_charges_nothing(tmp_path: Path) -> None:
+    apart = {"evaluation_split": "year = 2020", "dataset_id": "letters"}
+    plan = plan_tuning(privacy(**NOISY, **FIXED, **apart), RECORDS, COUNT)
+    with Ledger.open(tmp_path / "l" / "ledger.sqlite") as ledger:
+        ledger.set_budget("letters, held out", Budget(epsilon=0.01, delta=1e-5))
+        with pytest.raises(BudgetError, match="letters, held out"):
+            charge(plan, ledger.path, ROWS[:2], ROWS[2:])
+        assert not ledger.state.leases

@@ -220,3 +220,37 @@ def test_tensors_that_name_a_lost_certificate_are_known_for_it(tmp_path: Path) -
     strip_metadata(folder.parent)
     assert not holds_certificate(artefact)
     assert NOTE not in (folder / FILE).read_bytes().decode("latin-1")
+
+
+@pytest.mark.parametrize("name", [FILE, "model.safetensors", "pytorch_model.bin"])
+def test_weights_beside_the_adapter_of_a_run_are_found(tmp_path: Path, name: str) -> None:
+    """The run folder is one that peft can load from, and its certificate says nothing of them."""
+    run = publish(tmp_path / "run")
+    save_file({"a.weight": torch.zeros(4)}, run / name)
+    assert failed(run) == {"other files of weights"}
+    with pytest.raises(BrokenGuaranteeError, match=name):
+        trusted(Artefact.of(run))
+    assert not failed(run / "adapter")
+
+
+def test_weights_behind_a_link_are_found(tmp_path: Path) -> None:
+    run = publish(tmp_path / "run")
+    elsewhere = publish(tmp_path / "other") / "adapter"
+    (run / "adapter" / "second").symlink_to(elsewhere, target_is_directory=True)
+    assert failed(run) == {"other files of weights"}
+
+
+@pytest.mark.parametrize("number", ["1e400", "9" * 5000])
+def test_numbers_that_are_none_are_found(tmp_path: Path, number: str) -> None:
+    run = publish(tmp_path / "run", certificate(accountant="pld"))
+    for path in (run / "certificate.json", run / "adapter" / "certificate.json"):
+        text = path.read_text(encoding="utf-8")
+        mark = '"numerical_error":'
+        path.write_text(text.replace(f"{mark}null", f"{mark}{number}"), encoding="utf-8")
+    assert failed(run) == {"certificate in run", "certificate in adapter"}
+
+
+def test_a_numerical_error_that_was_talked_away_is_found(tmp_path: Path) -> None:
+    run = publish(tmp_path / "run", certificate(accountant="pld"))
+    changed(run, lambda f: f["claims"][0].update(numerical_error=0.0), canonical=True)
+    assert "numerical error at delta 0.0001" in failed(run)

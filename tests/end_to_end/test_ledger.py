@@ -1,11 +1,13 @@
 """`dpft train` with a ledger: reserved before a model is loaded, charged, resumed, refused."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dpft.accounting.ledger import Budget, Head, Ledger, verify
+from dpft.private_step import PrivateStep
 from dpft.recipes import cli
 from dpft.run_folder import RunFolder
 
@@ -102,3 +104,67 @@ def test_an_interrupted_run_says_how_to_settle_it_and_is_resumed_in_its_ledger(
     with Ledger.read(moved) as ledger:
         (lease,) = ledger.state.leases.values()
         assert (lease.token, lease.intended, lease.is_settled) == (2, 2, True)
+
+
+def test_a_sweep_is_charged_where_other_runs_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Ledger.open(tmp_path / "dpft-ledger.sqlite") as ledger:
+        ledger.set_budget("embedded", Budget(epsilon=0.5, delta=1e-5))
+    monkeypatch.setattr("dpft.recipes.training._load", loaded)
+    sweep = ["train", "-m", "privacy.epsilon=1,2", "hydra.sweep.dir=sweep", *OVERRIDES]
+    assert cli.main(sweep) == 3
+    assert "left: 0.5" in capsys.readouterr().err
+    assert not list(tmp_path.glob("sweep/**/*.sqlite"))
+
+
+def test_an_interrupted_sweep_names_a_command_that_continues_its_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    sweep = ["train", "-m", "privacy.noise_multiplier=20,30", "privacy.epsilon=null"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dpft.progress.EpsilonCourse.after", interrupt)
+        assert cli.main([*sweep, "hydra.sweep.dir=sweep", *OVERRIDES]) == 130
+    said = capsys.readouterr().err.splitlines()
+    (command,) = [shlex.split(line) for line in said if "run.resume" in line]
+    assert cli.main(command[1:]) == 0
+    with Ledger.read(tmp_path / "dpft-ledger.sqlite") as ledger:
+        (lease,) = ledger.state.leases.values()
+    assert (lease.token, lease.intended, lease.is_settled) == (2, 2, True)
+
+
+@pytest.mark.parametrize("end", ["settled", "put back", "failed"])
+def test_a_run_that_ended_is_refused_before_a_model_is_loaded_and_charges_nothing(
+    end: str,
+    tmp_path: Path,
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise ValueError if end == "failed" else KeyboardInterrupt
+
+    noisy = ["privacy.evaluation=noisy", "privacy.evaluation_epsilon=0.5"]
+    arguments = [*command(tmp_path / "run", path, *noisy), "privacy.accountant=rdp"]
+    with monkeypatch.context() as patch:
+        patch.setattr(PrivateStep, "_release", interrupt)
+        assert cli.main(arguments) != 0
+    with Ledger.open(path) as ledger:
+        (run,) = [name for name, lease in ledger.state.leases.items() if lease.steps == 2]
+        if end == "settled":
+            ledger.settle(run)
+        if end == "put back":
+            ledger.intend(run, ledger.state.lease(run).token, 2)
+        before = ledger.head
+    monkeypatch.setattr("dpft.recipes.training._load", loaded)
+    capsys.readouterr()
+    assert cli.main([*arguments, f"run.resume={tmp_path / 'run'}"]) == 4
+    says = {"settled": "it is settled", "put back": "put back from", "failed": "a failed step"}
+    assert says[end] in capsys.readouterr().err
+    with Ledger.read(path) as ledger:
+        assert ledger.head == before

@@ -161,15 +161,15 @@ def test_a_run_without_privacy_says_so_in_every_artefact(
 def test_a_sweep_makes_one_folder_for_each_run_and_adds_them_up(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = [f"hydra.sweep.dir={tmp_path}", "privacy.steps=1", "privacy.expected_batch_size=8"]
+    sweep = [f"hydra.sweep.dir={tmp_path}/s", "privacy.steps=1", "privacy.expected_batch_size=8"]
     assert cli.main(["train", "-m", "privacy.epsilon=4,8", *sweep]) == 0
     for number, epsilon in enumerate((4, 8)):
-        metrics = json.loads((tmp_path / str(number) / "metrics.json").read_text())
+        metrics = json.loads((tmp_path / "s" / str(number) / "metrics.json").read_text())
         assert metrics["epsilon"] == pytest.approx(epsilon, rel=0.01)
     said = capsys.readouterr().out.splitlines()
     (line,) = [line for line in said if line.startswith("sweep")]
     certificates = [
-        Certificate.from_json((tmp_path / str(number) / "certificate.json").read_text())
+        Certificate.from_json((tmp_path / "s" / str(number) / "certificate.json").read_text())
         for number in range(2)
     ]
     together = certificates[0].compose(certificates[1]).epsilon(1e-5)

@@ -3,18 +3,22 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from dpft.accounting import (
+    AccountantError,
     ConfigurationError,
     PoissonGaussian,
     UserPoissonGaussian,
     attack_tpr,
+    curve,
     epsilon,
     gdp_mu,
     numerical_error,
 )
+from dpft.recipes.cli import account_answer
 from dpft.recipes.cli.account import main
 
 REPLACED = "--records 99 --delta 1e-4 --group-size 2 --adjacency replace_one"
@@ -111,6 +115,20 @@ def test_the_central_limit_theorem_is_not_offered() -> None:
     argv = "--records 1000 --batch-size 100 --steps 3 --noise-multiplier 2 --delta 1e-4".split()
     with pytest.raises(ConfigurationError, match="accountant=gdp to be one of pld, prv, rdp"):
         main([*argv, "--accountant", "gdp"])
+
+
+def test_the_curve_leaves_out_deltas_that_the_accountant_cannot_vouch_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(mechanism: PoissonGaussian, deltas: list[float], **given: Any) -> object:
+        if deltas[0] < 1e-6:
+            raise AccountantError("Expected a larger delta.")
+        return curve(mechanism, deltas, **given)
+
+    monkeypatch.setattr(account_answer, "curve", failing)
+    run = ["--batch-size", "100", "--steps", "30", "--noise-multiplier", "2", "--curve"]
+    fields = answer(capsys, *run, "--accountant", "rdp")
+    assert [point["delta"] for point in fields["curve"]] == [1e-4, 1e-5, 1e-6]  # type: ignore[attr-defined]  # JSON
 
 
 def test_the_curve_stays_below_one_over_records(capsys: pytest.CaptureFixture[str]) -> None:

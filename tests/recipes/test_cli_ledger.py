@@ -65,6 +65,10 @@ def test_data_sets_and_runs_are_shown(path: Path, capsys: pytest.CaptureFixture[
     assert "0.0001" in said
     for word in ("a-run", "open", "poisson"):
         assert word in said
+    name = "0123456789abcdef" * 2  # as runs have, in whole: settle asks for it
+    with Ledger.open(path) as ledger:
+        ledger.reserve(Reservation.of(name, "mail", MECHANISM))
+    assert name in run(capsys, "show", "mail")
     assert "which has mail" in fails(capsys, 2, "show", "males")
     assert "delta=2" in fails(capsys, 2, "show", "--delta", "2")
 
@@ -115,11 +119,14 @@ def test_no_ledger_is_made_that_no_run_would_look_at(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     budget = ("budget", "mail", "--epsilon", "8", "--delta", "1e-5")
-    assert "binds nobody" in fails(capsys, 2, *budget)
+    for named in (None, ""):
+        if named is not None:
+            monkeypatch.setenv("DPFT_LEDGER", named)
+        assert "binds nobody" in fails(capsys, 2, *budget)
     for verb in (("show",), ("verify",), ("export", "x"), ("settle", "x")):
         assert "to exist" in fails(capsys, 2, *verb, "--ledger", "absent.sqlite")
     assert not any(tmp_path.iterdir())
-    run(capsys, *budget, "--ledger", "mine.sqlite")
+    assert "No run named mail" in run(capsys, *budget, "--ledger", "mine.sqlite")
     assert (tmp_path / "mine.sqlite").is_file()
 
 

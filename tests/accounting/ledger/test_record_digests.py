@@ -53,7 +53,7 @@ def test_neither_key_nor_digests_are_shown() -> None:
 
 def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     folder = tmp_path / "private"
-    ledger = tmp_path / "ledger.sqlite"
+    ledger = tmp_path / "l" / "ledger.sqlite"
     key = DigestKey.load(ledger, folder)
     assert DigestKey.load(ledger, folder) == key
     (file,) = folder.iterdir()
@@ -67,23 +67,37 @@ def test_a_key_beside_the_ledger_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(LedgerError, match="different folders"):
         DigestKey.load(tmp_path / "ledger.sqlite", tmp_path / "link")
+    with pytest.raises(LedgerError, match="different folders"):
+        DigestKey.load(tmp_path / "ledger.sqlite", tmp_path / "project" / "private")
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
+def test_a_ledger_in_the_home_is_no_reason_to_refuse_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DPFT_PRIVATE")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    DigestKey.load(tmp_path / "ledger.sqlite")
+    monkeypatch.setenv("DPFT_PRIVATE", "~")
+    with pytest.raises(LedgerError, match="different folders"):
+        DigestKey.load(tmp_path / "ledger.sqlite")
+
+
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    DigestKey.load(tmp_path / "ledger.sqlite", tmp_path / "private")
+    DigestKey.load(tmp_path / "l" / "ledger.sqlite", tmp_path / "private")
     (file,) = (tmp_path / "private").iterdir()
     file.chmod(0o640)
     with pytest.raises(LedgerError, match="mode 0640"):
-        DigestKey.load(tmp_path / "ledger.sqlite", tmp_path / "private")
+        DigestKey.load(tmp_path / "l" / "ledger.sqlite", tmp_path / "private")
 
 
 def test_a_damaged_key_is_refused(tmp_path: Path) -> None:
-    DigestKey.load(tmp_path / "ledger.sqlite", tmp_path / "private")
+    DigestKey.load(tmp_path / "l" / "ledger.sqlite", tmp_path / "private")
     (file,) = (tmp_path / "private").iterdir()
     file.write_bytes(b"short")
     with pytest.raises(LedgerError, match="32 bytes"):
-        DigestKey.load(tmp_path / "ledger.sqlite", tmp_path / "private")
+        DigestKey.load(tmp_path / "l" / "ledger.sqlite", tmp_path / "private")
 
 
 def test_a_place_that_is_no_folder_is_an_error_of_the_ledger(tmp_path: Path) -> None:

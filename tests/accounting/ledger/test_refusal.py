@@ -52,7 +52,23 @@ def test_the_message_says_what_is_spent_and_left(ledger: Ledger, plan: Plan) -> 
     spent = BUDGET.spent([PoissonGaussian(10.0, 1.0, 10)])
     message = refused(ledger, plan("a", steps=100))
     assert f"Spent so far: {spent:.4g}, left: {3 - spent:.4g}" in message
-    assert "--plans fixed" in message
+
+
+def test_fixed_plans_are_named_where_they_may_fit_alone(ledger: Ledger, plan: Plan) -> None:
+    ledger.set_budget("two words", BUDGET)
+    message = refused(ledger, plan("a", dataset="two words", steps=45))
+    command = f"dpft ledger budget 'two words' --ledger {ledger.path} --plans fixed"
+    assert command in message
+    assert "--plans fixed" not in refused(ledger, plan("b", dataset="two words", steps=100))
+
+
+def test_what_is_not_a_number_fits_no_budget(
+    ledger: Ledger, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.set_budget("mail", BUDGET)
+    path = "dpft.accounting.ledger.privacy_filter._divergences"
+    monkeypatch.setattr(path, lambda _: float("nan"))
+    assert "epsilon=nan" in refused(ledger, plan("a", steps=1))
 
 
 def test_without_a_budget_everything_is_charged_and_nothing_refused(

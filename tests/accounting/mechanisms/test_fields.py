@@ -86,7 +86,7 @@ def test_an_opaque_delta_outside_zero_to_one_is_refused(delta: object) -> None:
         Opaque(1.0, delta)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("shape", [-0.5, math.nan, math.inf, True, "geometric", None])
+@pytest.mark.parametrize("shape", [-0.5, math.nan, math.inf, True, False, "geometric", None])
 def test_a_shape_without_a_theorem_is_refused(shape: object) -> None:
     with pytest.raises(ConfigurationError, match="shape="):
         RepeatAndSelect(Gaussian(1.0), 10.0, shape)  # type: ignore[arg-type]
