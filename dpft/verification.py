@@ -172,13 +172,13 @@ def read_certificate(folder: Path | str) -> Certificate:
 
 
 def verify(
-    folder: Path | str, *, ledger: Callable[[LedgerReference], bool] | None = None
+    folder: Path | str, *, ledger: Callable[[RunRecord], bool] | None = None
 ) -> tuple[Finding, ...]:
     """Compute every claim of a certificate again.
 
     Args:
         folder: Run folder, or folder of an adapter.
-        ledger: Whether a ledger has the entry that a run names; unset: not asked.
+        ledger: Whether a ledger charged a run at the entry that it names; unset: not asked.
 
     Returns:
         One finding for each check.
@@ -341,7 +341,7 @@ def _error(publication: Publication, claim: Claim) -> Finding:
 
 
 def _ledger(
-    publication: Publication, knows: Callable[[LedgerReference], bool] | None
+    publication: Publication, knows: Callable[[RunRecord], bool] | None
 ) -> Iterator[Finding]:
     named = [(run, run.ledger) for run in publication.certificate.runs if run.ledger is not None]
     if knows is None:
@@ -349,11 +349,11 @@ def _ledger(
     if not named:
         yield Finding("ledger", passed=False, found="no run names an entry of a ledger")
     for run, reference in named:
-        yield _entry(run, reference, known=knows(reference))
+        yield _entry(run, reference, known=knows(run))
 
 
 def _entry(run: RunRecord, reference: LedgerReference, *, known: bool) -> Finding:
-    found = f"entry {reference.entry} {'is' if known else 'is NOT'} there with the head named"
+    found = f"{'charged' if known else 'NOT charged'} by entry {reference.entry}"
     return Finding(f"ledger, run {run.run_id[:8]}", known, found)
 
 

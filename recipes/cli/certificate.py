@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dpft.accounting import Certificate, RunRecord
-from dpft.accounting.run_record import LedgerReference
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.explanation import explain, in_words, planned_delta, touched_in_words
 from dpft.rendering import rounded_up
@@ -136,9 +135,10 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     print(f"{failed} of {len(findings)} checks failed" if failed else "every claim holds")
 
 
-def _entries_of(path: Path) -> Callable[[LedgerReference], bool]:
-    """Return the question whether a ledger holds an entry, after checking the whole of it."""
+def _entries_of(path: Path) -> Callable[[RunRecord], bool]:
+    """Return the question whether a ledger charged a run, after checking the whole of it."""
     from dpft.accounting.ledger.ledger import Ledger
+    from dpft.accounting.ledger.quotation import charged
 
     if not path.is_file():
         raise ConfigurationError(
@@ -146,8 +146,8 @@ def _entries_of(path: Path) -> Callable[[LedgerReference], bool]:
             "that charged the runs."
         )
     with Ledger.read(path) as ledger:
-        entries = {(entry.hash, entry.seq) for entry in ledger.entries()}
-    return lambda reference: (reference.head, reference.entry) in entries
+        entries = ledger.entries()
+    return lambda run: charged(entries, run)
 
 
 def _explain(arguments: argparse.Namespace) -> int:

@@ -200,7 +200,7 @@ def test_a_run_that_was_not_private_claims_nothing_and_verifies(tmp_path: Path) 
 
 def test_the_ledger_is_asked_for_the_entry_that_a_run_names(tmp_path: Path) -> None:
     run = publish(tmp_path / "run", certificate(ledger=REFERENCE))
-    assert not failed(run, ledger=lambda reference: reference == REFERENCE)
+    assert not failed(run, ledger=lambda run: run.ledger == REFERENCE)
     assert failed(run, ledger=lambda _: False) == {"ledger, run one"}
     assert failed(publish(tmp_path / "bare"), ledger=lambda _: True) == {"ledger"}
 

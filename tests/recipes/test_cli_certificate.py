@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dpft.accounting import Adjacency, Certificate, PoissonGaussian, RunRecord
-from dpft.accounting.ledger import Ledger
+from dpft.accounting.ledger import Ledger, Reservation
 from dpft.accounting.publication import Publication
 from dpft.accounting.run_record import LedgerReference
 from dpft.artefact_digest import tensors_digest, write_note
@@ -127,7 +127,9 @@ def test_no_certificate_is_a_broken_guarantee_and_no_folder_a_wrong_argument(
 
 
 def test_verify_asks_the_ledger(tmp_path: Path, capsys: Any) -> None:
+    mechanism = PoissonGaussian(2.0, 0.1, 30)
     with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        ledger.reserve(Reservation.of("a run", "[letters]", mechanism))
         head = ledger.head
     quoted = publish(tmp_path / "a", certificate(ledger=LedgerReference(head.hash, head.seq)))
     other = publish(tmp_path / "b", certificate(ledger=LedgerReference("0f" * 32, head.seq)))
