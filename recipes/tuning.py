@@ -60,7 +60,7 @@ def tune(tuning: PreparedTuning, booking: Booking, folder: Path) -> Outcome | No
     RunFolder(folder).refuse_another_run()
     pairs = list(zip(tuning.candidates, tuning.trials, strict=True))
     best = best_of_trials(tuning.plan.count, pairs, partial(_trial, booking))
-    return None if best is None else _published(tuning, best.released, folder)
+    return None if best is None else _published(tuning, best.released, folder, booking.statement)
 
 
 def _trial(booking: Booking, pair: tuple[Candidate, Prepared]) -> Scored[_Trial]:
@@ -70,7 +70,7 @@ def _trial(booking: Booking, pair: tuple[Candidate, Prepared]) -> Scored[_Trial]
     return Scored(_Trial(candidate, prepared, result, metrics), metrics.values[_METRIC])
 
 
-def _published(tuning: PreparedTuning, chosen: _Trial, folder: Path) -> Outcome:
+def _published(tuning: PreparedTuning, chosen: _Trial, folder: Path, budget: str) -> Outcome:
     """Write the folder of the chosen model, with the certificate of the whole selection."""
     run_folder = RunFolder.create(folder)
     result = dataclasses.replace(
@@ -83,7 +83,7 @@ def _published(tuning: PreparedTuning, chosen: _Trial, folder: Path) -> Outcome:
     facts = _public_facts(tuning)
     config = chosen.candidate.yaml_of_trial(chosen.prepared.privacy, facts)
     run_folder.write_config(config)
-    save_artefacts(result.model, result.certificate, run_folder, _report_facts(result))
+    save_artefacts(result.model, result.certificate, run_folder, _report_facts(result, budget))
     write_model_card(run_folder.adapter, chosen.prepared, result)
     run_folder.write_metrics(metrics_of(chosen.prepared, result, chosen.metrics) | {"tune": facts})
     return Outcome(result, chosen.metrics, run_folder)
@@ -110,7 +110,7 @@ def _selected(run: RunRecord, event: RepeatAndSelect) -> RunRecord:
     )
 
 
-def _report_facts(result: FitResult) -> ReportFacts:
+def _report_facts(result: FitResult, budget: str) -> ReportFacts:
     return ReportFacts(
         plan=result.plan,
         run=result.run,
@@ -118,6 +118,7 @@ def _report_facts(result: FitResult) -> ReportFacts:
         epsilon=result.epsilon,
         preflight=result.preflight,
         history=result.history,
+        budget=budget,
     )
 
 

@@ -130,6 +130,9 @@ def test_the_ledger_charges_the_selection_once(tuned: Spied) -> None:
     with Ledger.read(tuned.folder.parent / "dpft-ledger.sqlite") as ledger:
         charged = [use.mechanism for lease in ledger.state.leases.values() for use in lease.uses]
     assert charged == [certificate_of(tuned).runs[0].mechanism]
+    report = (tuned.folder / "report.md").read_text(encoding="utf-8")
+    assert "charged in no ledger" not in report
+    assert "the run is charged in a ledger" in report
 
 
 def test_the_chosen_run_is_like_any_other(tuned: Spied, capsys: pytest.CaptureFixture[str]) -> None:
