@@ -22,6 +22,7 @@ from dpft.accounting.mechanisms import (
     steps_of,
     unit_of,
 )
+from dpft.accounting.mechanisms.portions import with_steps
 from dpft.accounting.registry import EpsilonBound, bound_named
 from dpft.accounting.rules import count_problems, delta_problems, require, scientific
 
@@ -151,9 +152,9 @@ def _once(mechanism: Mechanism) -> tuple[Mechanism, int]:
     """Return one step of a mechanism, and how many there are."""
     if isinstance(mechanism, FixedBatchGaussian):  # what counts is how often a record takes part
         count = mechanism.participations
-        return dataclasses.replace(mechanism, steps=1, participations=1), count
+        return with_steps(mechanism, 1), count
     if hasattr(mechanism, "steps"):
-        return dataclasses.replace(mechanism, steps=1), steps_of(mechanism)  # type: ignore[type-var]  # all are dataclasses
+        return with_steps(mechanism, 1), steps_of(mechanism)
     return mechanism, 1
 
 
@@ -161,7 +162,7 @@ def _repeated(once: Mechanism, count: int) -> list[Mechanism]:
     if isinstance(once, FixedBatchGaussian):
         return [dataclasses.replace(once, steps=count, participations=count)]
     if hasattr(once, "steps"):
-        return [dataclasses.replace(once, steps=count)]  # type: ignore[type-var]  # all are dataclasses
+        return [with_steps(once, count)]
     return [once] * count
 
 

@@ -22,8 +22,8 @@ from dpft.accounting.composition import (
 from dpft.accounting.errors import ConfigurationError
 from dpft.accounting.inputs import Input, InputRole, InputStatus
 from dpft.accounting.mechanisms import Adjacency, Composed, Mechanism, RepeatAndSelect, Unit
-from dpft.accounting.profile import numerical_error
-from dpft.accounting.rules import delta_problems, require
+from dpft.accounting.profile import AttackBound, attack_bound, numerical_error
+from dpft.accounting.rules import delta_problems, fraction_problems, require
 from dpft.accounting.run_record import RunRecord
 from dpft.accounting.version_one import run_of_version_one
 
@@ -172,6 +172,38 @@ class Certificate:
         at = self._planned_delta() if delta is None else delta
         _, group = self._most(at, self.accountant)
         return numerical_error(group.mechanisms, at)
+
+    def attack_bound(self, fpr: float, delta: float | None = None) -> AttackBound:
+        """Bound how often any membership attack on a unit is right.
+
+        Args:
+            fpr: Its false positive rate, in (0, 1).
+            delta: As for `epsilon`; it counts only where the bound is not from the curve.
+
+        Returns:
+            The largest over maximal cliques of overlapping runs; a rate of 1 if epsilon is
+            infinite. It is from the curve if it is so for every clique.
+
+        Raises:
+            ConfigurationError: As for `epsilon`, or if fpr is out of range.
+            AccountantError: If the accountant fails numerically.
+
+        Privacy:
+            Nothing, no data touched: the runs are those of `epsilon`
+            (`test_attacks_are_bounded_over_all_cliques`).
+        """
+        at = self._planned_delta() if delta is None else delta
+        require(delta_problems(at), fraction_problems("fpr", fpr))
+        if not self.is_bounded:
+            return AttackBound(1.0, from_curve=False)
+        bounds = [
+            attack_bound(group.mechanisms, at, fpr, accountant=self.accountant)
+            for group in _costliest(groups_of(self.runs))
+        ]
+        return AttackBound(
+            max(bound.rate for bound in bounds),
+            from_curve=all(bound.from_curve for bound in bounds),
+        )
 
     def _most(self, delta: float, accountant: str) -> tuple[float, Group]:
         """Return the largest cost of all cliques, and the clique; the runs are all bounded."""

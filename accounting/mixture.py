@@ -1,8 +1,8 @@
-"""Privacy losses of a Gaussian whose shift is a random number: users with several records.
+"""Privacy losses of a Gaussian whose shift is a random number: sampled records and users.
 
-Connect-the-dots in both directions. dp-accounting has the same distribution, but finds each point
-of the grid by a search of its own: 80 s for two records per user, 0.3 s here. It serves as the
-check. The accountant `pld` is the only user.
+Connect-the-dots in both directions. dp-accounting has the same distributions, but finds each point
+of the grid by itself, in Python: 80 s for two records per user, 0.3 s here; 0.9 s for one sampled
+record, 0.05 s here. It serves as the check. The accountant `pld` is the only user.
 """
 
 import math

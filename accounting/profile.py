@@ -4,14 +4,16 @@ Every number comes from the same bounds as `epsilon`; the mu of Gaussian privacy
 is called one.
 """
 
+import dataclasses
 import importlib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from dpft.accounting.accountants import Accountant, composition, epsilon
 from dpft.accounting.errors import AccountantError, ConfigurationError
-from dpft.accounting.grid import DEFAULT_GRID, Grid
-from dpft.accounting.mechanisms import Mechanism
+from dpft.accounting.grid import CALIBRATION_GRID, DEFAULT_GRID, Grid
+from dpft.accounting.mechanisms import Mechanism, Opaque
 from dpft.accounting.rules import (
     delta_problems,
     fraction_problems,
@@ -22,9 +24,12 @@ from dpft.accounting.rules import (
 
 __all__ = [
     "CURVE_DELTAS",
+    "AttackBound",
+    "attack_bound",
     "attack_tpr",
     "curve",
     "delta_of",
+    "detection_bound",
     "gdp_mu",
     "numerical_error",
 ]
@@ -40,6 +45,19 @@ _SMALLEST_DELTA_OF_MU = 1e-8  # below it the fit would follow the numerical tail
 _COARSER = 10.0
 _LARGEST_EPSILON = 1e5
 _LARGEST_EXPONENT = 700.0  # of a float; every pair that is tried is a bound, so fewer do no harm
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackBound:
+    """How often an attacker can be right, and what that was computed from.
+
+    Args:
+        rate: Largest true positive rate, in [0, 1].
+        from_curve: Whether the whole trade-off curve was used, not one epsilon and delta alone.
+    """
+
+    rate: float
+    from_curve: bool
 
 
 def delta_of(
@@ -149,8 +167,78 @@ def attack_tpr(
         0.0183
     """
     require(fraction_problems("fpr", fpr))
-    delta_at = _delta_function(mechanism, accountant, grid)
+    return _largest_rate(_delta_function(mechanism, accountant, grid), fpr)
 
+
+def detection_bound(epsilon: float, delta: float, fpr: float) -> float:
+    """Bound how often an attacker detects a record, from one epsilon and delta alone.
+
+    Args:
+        epsilon: Of the guarantee, >= 0.
+        delta: Of the guarantee, in [0, 1].
+        fpr: Share of absent records that the attacker calls present, in [0, 1].
+
+    Returns:
+        Largest possible share of present records that are called present; never below
+        `attack_tpr` of a mechanism with this guarantee but for numerical error.
+
+    Privacy:
+        Nothing, no data touched (`test_randomised_response_attains_the_detection_bound`).
+
+    References:
+        Kairouz et al. 2015 (1311.0776), theorem 2.1.
+
+    Example:
+        >>> round(detection_bound(1.0, 0.0, 0.01), 4)
+        0.0272
+    """
+    if not math.isfinite(epsilon):
+        return 1.0
+    low = math.exp(min(epsilon, _LARGEST_EXPONENT)) * fpr + delta
+    high = 1.0 - math.exp(-epsilon) * (1.0 - delta - fpr)
+    return min(low, high, 1.0)
+
+
+def attack_bound(
+    mechanisms: Sequence[Mechanism], delta: float, fpr: float, *, accountant: str
+) -> AttackBound:
+    """Return the best bound on attacks that is known of mechanisms on the same data.
+
+    The curve is discretised on the coarser grid of calibration. Rounding is upwards on every grid,
+    so the rate is a bound on this one too, by a part in a thousand larger than on the default one.
+
+    Args:
+        mechanisms: At least one, all on the same data.
+        delta: At which epsilon is taken where there is no curve, in (0, 1).
+        fpr: False positive rate, in (0, 1).
+        accountant: A member of `Accountant`, its value, or a registered name.
+
+    Returns:
+        The limit by the curve where the accountant gives one and every mechanism is described;
+        else that by epsilon at `delta`, as for an opaque release.
+
+    Raises:
+        ConfigurationError: If a value is out of range, or the accountant cannot treat a mechanism.
+        AccountantError: If the computation fails.
+
+    Privacy:
+        Nothing, no data touched (`test_the_bound_on_attacks_is_that_of_the_curve`,
+        `test_what_has_no_curve_is_bounded_by_epsilon_and_delta`).
+    """
+    require(delta_problems(delta), fraction_problems("fpr", fpr))
+    together = composition(mechanisms)
+    if accountant in _DELTA_BOUNDS and not any(isinstance(each, Opaque) for each in together):
+        return AttackBound(_rate_by_curve(together, fpr, accountant), from_curve=True)
+    spent = epsilon(together, delta, accountant=accountant)
+    return AttackBound(detection_bound(spent, delta, fpr), from_curve=False)
+
+
+@lru_cache(maxsize=64)  # a report, a certificate and a card ask for the same
+def _rate_by_curve(mechanisms: tuple[Mechanism, ...], fpr: float, accountant: str) -> float:
+    return _largest_rate(_delta_function(mechanisms, accountant, CALIBRATION_GRID), fpr)
+
+
+def _largest_rate(delta_at: Callable[[float], float], fpr: float) -> float:
     def limit(spent: float) -> float:
         delta = delta_at(spent)
         missed = math.exp(-spent) * (1 - delta - fpr)

@@ -5,9 +5,9 @@ import math
 
 from dpft.accounting import DEFAULT_GRID, Adjacency, Certificate, Mechanism, RunRecord, steps_of
 from dpft.accounting.inputs import Input, InputStatus
+from dpft.accounting.profile import AttackBound
 from dpft.accounting.run_record import SelectionStatus
-from dpft.rendering import render, rounded_up
-from dpft.report import detection_bound
+from dpft.rendering import basis_in_words, percent_rounded_up, render, rounded_up
 
 __all__ = ["explain", "in_words", "planned_delta", "touched_in_words"]
 
@@ -74,8 +74,15 @@ class _Facts:
 
     @property
     def detected(self) -> str:
-        share = detection_bound(self.epsilon, self.delta, _FALSE_ALARM_RATE)
-        return f"{math.ceil(share * 1000) / 10:g}%"
+        return percent_rounded_up(self._attack.rate)
+
+    @property
+    def detected_from(self) -> str:
+        return basis_in_words(self._attack, self.delta)
+
+    @property
+    def _attack(self) -> AttackBound:
+        return self.certificate.attack_bound(_FALSE_ALARM_RATE, self.delta)
 
 
 def explain(certificate: Certificate, delta: float | None = None) -> str:

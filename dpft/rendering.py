@@ -1,11 +1,14 @@
 """Fills the text templates in `dpft/templates`; a value that is not given is an error."""
 
+import math
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-__all__ = ["inline", "render", "rounded_up"]
+from dpft.accounting.profile import AttackBound
+
+__all__ = ["basis_in_words", "inline", "percent_rounded_up", "render", "rounded_up"]
 
 _DIGITS = 4
 
@@ -58,6 +61,43 @@ def inline(text: object) -> str:
         a\|b
     """
     return " ".join(str(text).split()).translate(_ESCAPED)
+
+
+def percent_rounded_up(share: float) -> str:
+    """Return a share in percent with two digits behind the point, never less than it is.
+
+    Args:
+        share: In [0, 1].
+
+    Returns:
+        Digits and a percent sign.
+
+    Privacy:
+        Nothing, no data touched. What an attacker can do is never understated by its print.
+
+    Example:
+        >>> percent_rounded_up(0.02711)
+        '2.72%'
+    """
+    return f"{math.ceil(share * 10_000) / 100:.2f}%"
+
+
+def basis_in_words(bound: AttackBound, delta: float) -> str:
+    """Say what a bound on attacks was computed from.
+
+    Args:
+        bound: Any.
+        delta: At which epsilon was taken.
+
+    Returns:
+        Words that continue a sentence.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    if bound.from_curve:
+        return "by the whole trade-off curve of the mechanisms, rounded up"
+    return f"by epsilon at delta = {delta:.3g} alone, as no curve is known"
 
 
 def rounded_up(epsilon: float) -> str:

@@ -68,10 +68,6 @@ ANCHORS = [
     anchor("M", 0.000256, 97675, 0.5, 1e-8, "6.5506", 7.614, "6.561"),
     anchor("N", 32 / 67349, 6315, 0.5, 1e-5, "3.04736", 4.153, "3.0578"),
 ]
-WITH_SLOW = [
-    pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.name == "M" else [])
-    for row in ANCHORS
-]
 ALL = [pytest.param(row, id=row.name) for row in ANCHORS]
 
 
@@ -107,7 +103,7 @@ def sampled_gaussian_epsilon(noise_multiplier: float, rate: float, delta: float)
     )
 
 
-@pytest.mark.parametrize("row", WITH_SLOW)
+@pytest.mark.parametrize("row", ALL)
 def test_epsilon_agrees_with_the_published_anchor(row: Anchor) -> None:
     spent = epsilon(row.mechanism, row.delta)
     assert spent == pytest.approx(row.pld, rel=1e-3, abs=row.pld_digit / 2)

@@ -21,6 +21,7 @@ from dpft.accounting import (
 from dpft.accounting.canonical_json import canonical, digest_of
 from dpft.accounting.dataset_use import Partition
 from dpft.accounting.inputs import Input, InputRole, InputStatus
+from dpft.accounting.profile import AttackBound, attack_bound
 
 MECHANISM = PoissonGaussian(2.0, 0.1, 300)
 BASE = Input(name="base", role=InputRole.BASE_MODEL, status=InputStatus.PUBLIC)
@@ -168,6 +169,15 @@ def test_epsilon_never_falls_when_runs_are_added(
     assert together <= epsilon(
         [run.mechanism for run in a.compose(b).runs if run.mechanism], 1e-4, accountant="rdp"
     )
+
+
+def test_attacks_are_bounded_over_all_cliques() -> None:
+    large = dataclasses.replace(MECHANISM, steps=900)
+    whole = Certificate((part(0), part(1, mechanism=large), part(2)))
+    bound = attack_bound([large], 1e-4, 0.01, accountant="rdp")
+    assert whole.attack_bound(0.01) == bound
+    naked = record(run_id="two", private=False, mechanism=None)
+    assert whole.with_release(naked).attack_bound(0.01) == AttackBound(1.0, from_curve=False)
 
 
 def test_one_name_for_two_runs_is_refused() -> None:

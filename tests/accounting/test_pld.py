@@ -165,6 +165,13 @@ def test_rounding_never_lowers_a_bound_at_a_tiny_delta(delta: float) -> None:
         assert delta_of(mechanism, spent) == pytest.approx(delta, rel=1e-3)
 
 
+@pytest.mark.parametrize("delta", [1e-10, 1e-12])
+def test_rounding_never_lowers_a_bound_of_eight_different_runs(delta: float) -> None:
+    exact = gaussian_epsilon(60.0 / math.sqrt(1000), delta)
+    runs = [PoissonGaussian(60.0 + 1e-9 * run, 1 - 2.0**-53, 125) for run in range(8)]
+    assert exact <= epsilon(runs, delta) <= 1.02 * exact
+
+
 def test_a_delta_that_rounding_may_hide_is_refused() -> None:
     with pytest.raises(AccountantError, match="larger delta"):
         epsilon(PoissonGaussian(20.0, 0.5, 1000), 1e-13)

@@ -24,6 +24,7 @@ from dpft.accounting import (
     gdp_mu,
     numerical_error,
 )
+from dpft.accounting.profile import AttackBound, attack_bound, detection_bound
 
 COARSE = Grid(value_discretization_interval=1e-3)
 RUN = PoissonGaussian(1.0, 0.05, 50)
@@ -81,6 +82,56 @@ def test_attacks_succeed_less_with_noise_and_never_less_than_by_guessing(
 
 def test_a_looser_accountant_concedes_more_to_the_attacker() -> None:
     assert attack_tpr(RUN, accountant="rdp") > attack_tpr(RUN, grid=COARSE)
+
+
+@given(st.floats(0, 20), st.floats(0, 0.1), st.floats(0, 1))
+def test_detection_is_never_below_guessing_nor_above_certainty(
+    epsilon: float, delta: float, false_alarms: float
+) -> None:
+    bound = detection_bound(epsilon, delta, false_alarms)
+    assert false_alarms - 1e-12 <= bound <= 1.0
+    assert bound <= detection_bound(epsilon + 1, delta, false_alarms) + 1e-12
+
+
+def test_detection_without_a_guarantee_is_certain() -> None:
+    assert detection_bound(math.inf, 1e-5, 0.01) == 1.0
+
+
+def test_randomised_response_attains_the_detection_bound() -> None:
+    truth = math.exp(1.0) / (1 + math.exp(1.0))
+    assert detection_bound(1.0, 0.0, 1 - truth) == pytest.approx(truth, rel=1e-12)
+
+
+def test_the_bound_on_attacks_is_that_of_the_curve() -> None:
+    found = attack_bound([RUN], 1e-5, 1e-2, accountant="pld")
+    fine = attack_tpr(RUN, 1e-2)
+    assert found.from_curve
+    assert fine <= found.rate <= 1.001 * fine
+    assert found.rate < 0.9 * detection_bound(epsilon(RUN, 1e-5), 1e-5, 1e-2)
+
+
+def test_the_bound_on_attacks_of_eight_epsilons_is_that_of_the_published_setting() -> None:
+    """One part in a thousand false alarms: 5.2 %, not the 99.9 % of epsilon 9.07 alone."""
+    run = PoissonGaussian(0.6, 1024 / 67349, 660)
+    found = attack_bound([run], 1e-5, 1e-3, accountant="pld")
+    assert found.rate == pytest.approx(0.0524, abs=1e-4)
+    assert detection_bound(epsilon(run, 1e-5), 1e-5, 1e-3) > 0.99
+
+
+def test_renyi_divergences_bound_attacks_by_a_curve_too() -> None:
+    chosen = RepeatAndSelect(RUN, 3.0, 1.0)
+    found = attack_bound([chosen], 1e-5, 1e-2, accountant="rdp")
+    assert found.from_curve
+    assert attack_tpr(RUN, 1e-2) < found.rate < 1
+
+
+def test_what_has_no_curve_is_bounded_by_epsilon_and_delta() -> None:
+    opaque = attack_bound([RUN, Opaque(0.5, 1e-6)], 1e-5, 1e-2, accountant="pld")
+    spent = epsilon([RUN, Opaque(0.5, 1e-6)], 1e-5)
+    assert opaque == AttackBound(detection_bound(spent, 1e-5, 1e-2), from_curve=False)
+    independent = attack_bound([RUN], 1e-5, 1e-2, accountant="prv")
+    spent = epsilon(RUN, 1e-5, accountant="prv")
+    assert independent == AttackBound(detection_bound(spent, 1e-5, 1e-2), from_curve=False)
 
 
 @pytest.mark.parametrize(("noise", "steps"), [(1.0, 1), (4.0, 1), (6.0, 9)])

@@ -7,9 +7,9 @@ import pytest
 from dpft.accounting import Adjacency, Certificate, Mechanism, PoissonGaussian, RunRecord
 from dpft.accounting.dataset_use import Partition
 from dpft.accounting.inputs import Input, InputRole, InputStatus
-from dpft.accounting.mechanisms import Composed, RepeatAndSelect, Selection
+from dpft.accounting.mechanisms import Composed, Opaque, RepeatAndSelect, Selection
 from dpft.explanation import explain, in_words
-from dpft.rendering import rounded_up
+from dpft.rendering import percent_rounded_up, rounded_up
 
 MECHANISM = PoissonGaussian(2.0, 0.1, 30)
 
@@ -52,6 +52,15 @@ def test_it_names_unit_neighbours_epsilon_inputs_and_what_is_left_out() -> None:
         "here of 2 of the 2 runs",
     ):
         assert words in page, words
+
+
+def test_the_bound_on_attacks_says_what_it_was_computed_from() -> None:
+    whole = Certificate((record(accountant="pld"),))
+    said = percent_rounded_up(whole.attack_bound(0.01).rate)
+    page = explain(whole)
+    assert f"detects at most {said} of those that were (by the whole trade-off curve" in page
+    opaque = Certificate((record(mechanism=Opaque(0.5, 1e-6), accountant="pld"),))
+    assert "(by epsilon at delta = 0.0001 alone, as no curve is known)" in explain(opaque)
 
 
 def test_only_the_runs_that_add_up_are_counted() -> None:
