@@ -5,8 +5,6 @@ joined. Per step the line in the run folder comes first and the ledger's entry s
 and then the sample. No torch in here.
 """
 
-import dataclasses
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,46 +13,32 @@ from typing import Any, Self
 from dpft.accounting.errors import LedgerError
 from dpft.accounting.ledger import (
     Budget,
-    DigestKey,
     Head,
     Lease,
     Ledger,
-    RecordDigests,
     Reservation,
     Use,
 )
-from dpft.accounting.mechanisms import Mechanism, steps_of
 from dpft.accounting.run_record import LedgerReference
 from dpft.charges import Origin, origin_of
 from dpft.errors import BrokenGuaranteeError, ConfigurationError, DpftError
+from dpft.held_out import held_out_name
 from dpft.ledger_place import ledger_place
 from dpft.privacy import PrivacyPlan
+from dpft.reservations import (
+    Beside,
+    digests_of,
+    kept_open,
+    release_beside,
+    reservation_of,
+    use_of,
+)
 from dpft.run_folder import RunFolder
 
-__all__ = ["Apart", "Booking", "book", "book_beside", "book_event"]
+__all__ = ["Booking", "book", "book_beside", "book_with"]
 
 _NAME_BYTES = 16
 _Records = Iterable[Mapping[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Apart:
-    """What an event does to records that are no training records.
-
-    Args:
-        mechanism: Everything that will be released of them.
-        dataset_id: Name of their data set.
-        records: The records.
-        rule: Public rule that keeps them apart from those the event trains on.
-
-    Privacy:
-        Holds raw records.
-    """
-
-    mechanism: Mechanism
-    dataset_id: str
-    records: _Records = dataclasses.field(repr=False)
-    rule: str
 
 
 class Booking:
@@ -75,6 +59,7 @@ class Booking:
         self._ledger = ledger
         self._token: int | None = None
         self._may_be_given_back = is_new
+        self._public_reason: str | None = None
         self.is_new = is_new
         self.run_id = run_id
         self.head: Head = ledger.head
@@ -85,8 +70,31 @@ class Booking:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None and self._may_be_given_back:
             with suppress(LedgerError):  # then it stays charged, which is safe
-                self._ledger.settle(self.run_id)
+                if self._public_reason is None:
+                    self._ledger.settle(self.run_id)
+                else:
+                    self._ledger.cancel(self.run_id, self._public_reason)
         self.close()
+
+    @contextmanager
+    def public_part(self, reason: str) -> Iterator[None]:
+        """Hold what follows from public settings alone, such as loading the model.
+
+        Args:
+            reason: Why the run does not take place, should this fail, in public words.
+
+        Privacy:
+            If it fails before the run began, the run is given back under fixed plans as well:
+            nothing was released, and no record decided that
+            (`test_a_run_whose_model_is_refused_is_given_back_under_fixed_plans`). What fails
+            elsewhere may follow from records, and what somebody interrupts from earlier outputs:
+            that stays charged under fixed plans.
+        """
+        try:
+            yield
+        except Exception:
+            self._public_reason = reason
+            raise
 
     @property
     def path(self) -> Path:
@@ -231,24 +239,14 @@ class Booking:
         if not self.lease.is_settled:
             self._ledger.settle(self.run_id, self._token)
 
-    def charge_release(
-        self,
-        mechanism: Mechanism,
-        dataset_id: str,
-        *,
-        records: _Records | None = None,
-        disjoint_rule: str | None = None,
-    ) -> Head:
+    def charge_release(self, release: Beside) -> Head:
         """Charge one release beside the run, such as a noisy metric, before it happens.
 
         Args:
-            mechanism: What will be released.
-            dataset_id: Name of the data set it is taken on.
-            records: Its records; unset: they count as overlapping with every data set.
-            disjoint_rule: Public rule that keeps its records apart from those of the run.
+            release: What will be released, of which records.
 
         Returns:
-            The ledger's head with the charge in it.
+            The ledger's head with the charge in it, which the reference quotes from now on.
 
         Raises:
             BudgetError: If a budget would be exceeded; then nothing may be released.
@@ -257,14 +255,9 @@ class Booking:
         Privacy:
             Charged in full and for good (`tests/dpft/test_booking.py`).
         """
-        if disjoint_rule is not None:
-            for name in self.lease.datasets:
-                if name != dataset_id:
-                    _declare_disjoint(self._ledger, name, dataset_id, disjoint_rule)
-        digests = None if records is None else _digests(self.path, records)
-        name = secrets.token_hex(_NAME_BYTES)
-        self._ledger.release(Reservation.of(name, dataset_id, mechanism, digests))
-        return self._ledger.head
+        self._ledger.release(release_beside(self._ledger, self.lease.datasets, release))
+        self.head = self._ledger.head
+        return self.head
 
     def refuse_another(
         self,
@@ -290,14 +283,14 @@ class Booking:
         """
         name = plan.privacy.dataset_id
         if self.is_event:
-            self._refuse_beyond_event(_use(plan, secret=secret))
-        elif self.lease.uses != (_use(plan, secret=secret),):
+            self._refuse_beyond_event(use_of(plan, secret=secret))
+        elif self.lease.uses != (use_of(plan, secret=secret),):
             raise ConfigurationError(
                 f"Expected the booking of run={self.run_id} to be for data set {name} and the "
                 f"run's own mechanism, got {self.lease.uses}. It would be charged as another one. "
                 "Book this run."
             )
-        if records is not None and not self._ledger.knows(name, _digests(self.path, records)):
+        if records is not None and not self._ledger.knows(name, digests_of(self.path, records)):
             raise BrokenGuaranteeError(
                 f"Expected the records of data set {name} to be those the run started with. Its "
                 "ledger knows nothing of the others, nor of any under another key. Resume with "
@@ -346,12 +339,36 @@ def book(
     """
     if origin is not None:
         return _found(path, origin)
-    digests = _digests(path, records)
-    use = _use(plan, digests, secret=secret)
-    reservation = Reservation(
-        run_id=secrets.token_hex(_NAME_BYTES), uses=(use,), steps=plan.length.steps
-    )
-    return _reserved(path, reservation)
+    return _reserved(path, reservation_of(plan, digests_of(path, records), secret=secret))
+
+
+def book_with(
+    plan: PrivacyPlan, records: Sequence[Mapping[str, Any]], path: Path, release: Beside
+) -> Booking:
+    """Reserve a new run together with a release that happens once: both are charged, or neither.
+
+    Args:
+        plan: The plan; all its steps are reserved.
+        records: The training records.
+        path: File of the ledger; made if absent.
+        release: What is released with the run; charged in full and for good.
+
+    Returns:
+        The booking, to be used as a context; its reference covers both.
+
+    Raises:
+        BudgetError: If a budget would be exceeded by either.
+        LedgerError: If the ledger cannot be read, trusted or written.
+
+    Privacy:
+        As `book`. A release that is refused leaves no run behind, which fixed plans would keep
+        (`test_a_run_is_charged_with_its_metric_or_not_at_all`).
+    """
+    reservation = reservation_of(plan, digests_of(path, records), secret=True)
+    with kept_open(path) as ledger:
+        once = release_beside(ledger, (plan.privacy.dataset_id,), release)
+        ledger.reserve(reservation, beside=once)
+        return Booking(ledger, reservation.run_id, is_new=True)
 
 
 def book_beside(
@@ -384,7 +401,10 @@ def book_beside(
     if path is None:
         return None
     origin = None if folder is None else origin_of(folder.charges)
+    metric = _metric_of(plan, records) if secret and origin is None else None
     try:
+        if metric is not None:
+            return book_with(plan, records, path, metric)
         return book(plan, records, path, origin=origin, secret=secret)
     except DpftError:
         if folder is not None:
@@ -393,86 +413,38 @@ def book_beside(
         raise
 
 
-def book_event(
-    mechanism: Mechanism,
-    dataset_id: str,
-    path: Path,
-    *,
-    records: _Records | None = None,
-    apart: Apart | None = None,
-) -> Booking:
-    """Charge an event that happens as a whole, such as a choice among several runs, in full.
-
-    Args:
-        mechanism: Everything that will be released.
-        dataset_id: Name of the data set.
-        path: File of the ledger; made if absent.
-        records: Its records; unset: they count as overlapping with every data set.
-        apart: What it does to other records; all is charged together, or nothing is.
-
-    Returns:
-        The booking; nothing more has to be charged, and nothing is ever given back.
-
-    Raises:
-        BudgetError: If a budget would be exceeded.
-        LedgerError: If the ledger cannot be read, trusted or written.
-
-    Privacy:
-        A crash leaves all of it charged (`tests/dpft/test_booking.py`).
-    """
-    digests = None if records is None else _digests(path, records)
-    name = secrets.token_hex(_NAME_BYTES)
-    uses = [Use(dataset=dataset_id, mechanism=mechanism, records=digests)]
-    if apart is not None:
-        found = _digests(path, apart.records)
-        uses.append(Use(dataset=apart.dataset_id, mechanism=apart.mechanism, records=found))
-    reservation = Reservation(run_id=name, uses=tuple(uses), steps=steps_of(mechanism))
-    with _kept_open(path) as ledger:
-        if apart is not None:
-            _declare_disjoint(ledger, dataset_id, apart.dataset_id, apart.rule)
-        ledger.release(reservation)
-        return Booking(ledger, name, is_new=False)
-
-
 def _reserved(path: Path, reservation: Reservation) -> Booking:
-    with _kept_open(path) as ledger:
+    with kept_open(path) as ledger:
         ledger.reserve(reservation)
         return Booking(ledger, reservation.run_id, is_new=True)
 
 
-@contextmanager
-def _kept_open(path: Path) -> Iterator[Ledger]:
-    """Open a ledger, and close it again only if something fails."""
-    ledger = Ledger.open(path)
-    try:
-        yield ledger
-    except BaseException:
-        ledger.close()
-        raise
+def _metric_of(plan: PrivacyPlan, records: Sequence[Mapping[str, Any]]) -> Beside | None:
+    """Return the noisy metric that the certificate of a run will hold, None if there is none.
+
+    Its records are not known here: they count as training records, or, where a public rule keeps
+    the two apart, as overlapping with every other data set.
+    """
+    mechanism = plan.privacy.metric(plan.length.adjacency)
+    if mechanism is None:
+        return None
+    rule = plan.privacy.evaluation_split
+    return Beside(
+        mechanism=mechanism,
+        dataset_id=held_out_name(plan.privacy),
+        records=records if rule is None else None,
+        disjoint_rule=rule,
+    )
 
 
 def _found(path: Path, origin: Origin) -> Booking:
     if origin.ledger is None or not path.exists():
         raise LedgerError(_not_here(path, origin))
-    with _kept_open(path) as ledger:
+    with kept_open(path) as ledger:
         if ledger.state.ledger_id != origin.ledger:
             raise LedgerError(_not_here(path, origin))
         ledger.state.lease(origin.run_id)
         return Booking(ledger, origin.run_id, is_new=False)
-
-
-def _declare_disjoint(ledger: Ledger, one: str, other: str, rule: str) -> None:
-    if ledger.state.rules.get(frozenset((one, other))) != rule:
-        ledger.declare_disjoint(one, other, rule)
-
-
-def _use(plan: PrivacyPlan, records: RecordDigests | None = None, *, secret: bool) -> Use:
-    mechanism = plan.mechanism() if plan.is_private and secret else None
-    return Use(dataset=plan.privacy.dataset_id, mechanism=mechanism, records=records)
-
-
-def _digests(path: Path, records: _Records) -> RecordDigests:
-    return DigestKey.load(path).digests(records)
 
 
 def _not_here(path: Path, origin: Origin) -> str:

@@ -3,12 +3,32 @@
 import os
 from pathlib import Path
 
+from dpft.accounting.ledger import private_folder
+from dpft.accounting.ledger.record_digests import would_travel_together
+from dpft.errors import ConfigurationError
 from dpft.privacy import Privacy
 
-__all__ = ["FILE_NAME", "VARIABLE", "ledger_place"]
+__all__ = ["FILE_NAME", "VARIABLE", "ledger_place", "named_ledger"]
 
 FILE_NAME = "dpft-ledger.sqlite"
 VARIABLE = "DPFT_LEDGER"
+_ANYBODY = 0o002
+
+
+def named_ledger(ledger: str | None) -> Path | None:
+    """Return the ledger that somebody named.
+
+    Args:
+        ledger: A file, or None.
+
+    Returns:
+        That file, else the one that `$DPFT_LEDGER` names, else None.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    named = ledger or os.environ.get(VARIABLE)
+    return Path(named).expanduser() if named else None  # as a shell does with --ledger ~/...
 
 
 def ledger_place(privacy: Privacy, out: Path | None) -> Path | None:
@@ -20,12 +40,47 @@ def ledger_place(privacy: Privacy, out: Path | None) -> Path | None:
 
     Returns:
         `privacy.ledger`, else the file that `$DPFT_LEDGER` names, else dpft-ledger.sqlite beside
-        the run folder; None if there is no run folder either: then nothing is charged.
+        the parent of the run folder, so that runs of all tasks under one folder share it and
+        removing that folder does not remove it. It lies in the parent itself where it was before,
+        where the parent is the working folder, or where the folder above is not the user's own, is
+        the root, lies on another disk, or holds the key of the record digests. None if there is no
+        run folder either: then nothing is charged.
+
+    Raises:
+        ConfigurationError: If there is a ledger in both places.
 
     Privacy:
-        Nothing, no data touched.
+        Nothing, no data touched. A ledger that is there is used rather than another made
+        (`test_a_ledger_that_is_there_is_used`).
     """
-    named = privacy.ledger or os.environ.get(VARIABLE)
-    if named:
-        return Path(named).expanduser()  # as a shell does with --ledger ~/...
-    return None if out is None else out.absolute().parent / FILE_NAME
+    named = named_ledger(privacy.ledger)
+    if named is not None or out is None:
+        return named
+    parent = out.resolve().parent
+    places = [parent, parent.parent] if _may_hold_ledger(parent.parent, parent) else [parent]
+    found = [place / FILE_NAME for place in places if (place / FILE_NAME).exists()]
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"Expected one ledger for run folder={out}, found {found[0]} and {found[1]}. They know "
+            "nothing of each other, and a budget in one binds no run that is charged in the other. "
+            f"Name the right one by privacy.ledger or {VARIABLE}."
+        )
+    if found:
+        return found[0]
+    return (parent if parent == Path.cwd() else places[-1]) / FILE_NAME
+
+
+def _may_hold_ledger(above: Path, parent: Path) -> bool:
+    """Return whether a folder is the user's own, and stays with the runs beneath it."""
+    if above == above.parent:
+        return False
+    found = _there(above).stat()
+    own = found.st_uid == os.geteuid() and not found.st_mode & _ANYBODY
+    with_runs = found.st_dev == _there(parent).stat().st_dev
+    apart = not would_travel_together(private_folder().resolve(), above)
+    return own and with_runs and apart and os.access(_there(above), os.W_OK)
+
+
+def _there(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return folder if folder.exists() else _there(folder.parent)

@@ -9,7 +9,7 @@ from dpft.accounting.ledger.chain import Entry, Head
 from dpft.accounting.ledger.export import export
 from dpft.accounting.ledger.lease import Lease, Reservation, Use
 from dpft.accounting.ledger.ledger import Ledger
-from dpft.accounting.ledger.privacy_filter import filter_epsilon
+from dpft.accounting.ledger.privacy_filter import FilterOrder, filter_epsilon, orders_for
 from dpft.accounting.ledger.record_digests import DigestKey, RecordDigests, private_folder
 from dpft.accounting.ledger.summary import DatasetSummary, RunSummary, summarise
 from dpft.accounting.ledger.verification import Verdict, verify
@@ -19,6 +19,7 @@ __all__ = [
     "DatasetSummary",
     "DigestKey",
     "Entry",
+    "FilterOrder",
     "Head",
     "Lease",
     "Ledger",
@@ -30,6 +31,7 @@ __all__ = [
     "Verdict",
     "export",
     "filter_epsilon",
+    "orders_for",
     "planned_epsilon",
     "private_folder",
     "summarise",

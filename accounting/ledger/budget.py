@@ -8,7 +8,13 @@ from enum import Enum
 from dpft.accounting.accountants import Accountant, epsilon
 from dpft.accounting.errors import ConfigurationError
 from dpft.accounting.grid import DEFAULT_GRID, Grid
-from dpft.accounting.ledger.privacy_filter import filter_epsilon
+from dpft.accounting.ledger.privacy_filter import (
+    FilterOrder,
+    checked_orders,
+    filter_epsilon,
+    filter_share,
+    orders_for,
+)
 from dpft.accounting.mechanisms import Mechanism, unit_of
 from dpft.accounting.rules import delta_problems, name_problems, positive_problems, require
 
@@ -36,6 +42,8 @@ class Budget:
         epsilon: > 0.
         delta: In (0, 1).
         plans: How runs are added up.
+        orders: Of the filter; unset: those that follow from epsilon and delta. They stay what they
+            were when the budget was set.
 
     Raises:
         ConfigurationError: If a field is out of range.
@@ -47,6 +55,7 @@ class Budget:
     epsilon: float
     delta: float
     plans: Plans = Plans.ADAPTIVE
+    orders: tuple[FilterOrder, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every field, then store floats, so that equal values are written alike."""
@@ -58,6 +67,10 @@ class Budget:
         object.__setattr__(self, "epsilon", float(self.epsilon))
         object.__setattr__(self, "delta", float(self.delta))
         object.__setattr__(self, "plans", Plans(self.plans))
+        orders = (
+            checked_orders(self.orders) if self.orders else orders_for(self.epsilon, self.delta)
+        )
+        object.__setattr__(self, "orders", orders)
 
     def spent(self, mechanisms: Sequence[Mechanism | None], *, grid: Grid = DEFAULT_GRID) -> float:
         """Return the epsilon that mechanisms take of this budget, at its delta.
@@ -79,8 +92,30 @@ class Budget:
         known = [mechanism for mechanism in mechanisms if mechanism is not None]
         _refuse_mixed(known)
         if self.plans is Plans.ADAPTIVE:
-            return filter_epsilon(mechanisms, self.delta)
+            return filter_epsilon(mechanisms, self.delta, self.orders)
         return planned_epsilon(mechanisms, self.delta, grid=grid)
+
+    def share(self, mechanisms: Sequence[Mechanism | None]) -> float:
+        """Return which part of the budget mechanisms take.
+
+        Args:
+            mechanisms: What is charged; None for a run without privacy.
+
+        Returns:
+            0 for nothing, 1 for all of it. Under adaptive plans shares of runs add up at one order;
+            under fixed plans it is epsilon by that of the budget.
+
+        Raises:
+            ConfigurationError: As `spent`.
+            AccountantError: As `spent`.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        if self.plans is Plans.FIXED:
+            return self.spent(mechanisms) / self.epsilon
+        _refuse_mixed([mechanism for mechanism in mechanisms if mechanism is not None])
+        return filter_share(mechanisms, (self.epsilon, self.delta), self.orders)
 
 
 def planned_epsilon(

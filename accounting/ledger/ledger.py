@@ -20,9 +20,14 @@ from typing import Any, Self
 from dpft.accounting.errors import ConfigurationError, LedgerError
 from dpft.accounting.ledger.budget import Budget
 from dpft.accounting.ledger.chain import START, Entry, Head
-from dpft.accounting.ledger.lease import Lease, Reservation
+from dpft.accounting.ledger.lease import Lease, Reservation, Use
+from dpft.accounting.ledger.privacy_filter import FilterOrder, orders_for
 from dpft.accounting.ledger.record_digests import RecordDigests
-from dpft.accounting.ledger.refusal import refuse_over_budget, refuse_shared_within
+from dpft.accounting.ledger.refusal import (
+    refuse_late_plans,
+    refuse_over_budget,
+    refuse_shared_within,
+)
 from dpft.accounting.ledger.state import State, fields_of
 from dpft.accounting.ledger.store import Store, StoredDigests
 
@@ -31,6 +36,7 @@ __all__ = ["Ledger"]
 _SALT_BYTES = 32
 _ATTEMPTS = 1000
 _Pairs = list[list[str]]
+_Charge = tuple[str, Reservation]
 
 
 class Ledger:
@@ -141,11 +147,13 @@ class Ledger:
         """
         return self._store.entries(START)
 
-    def reserve(self, reservation: Reservation) -> Lease:
+    def reserve(self, reservation: Reservation, *, beside: Reservation | None = None) -> Lease:
         """Charge all steps of a run on every data set it samples, or none at all.
 
         Args:
             reservation: What the run will do.
+            beside: What is released once with it, such as a metric: charged with the run, as by
+                `release`, or neither is.
 
         Returns:
             The lease, unless a budget would be exceeded.
@@ -159,7 +167,8 @@ class Ledger:
             Budgets of all data sets that may share records are respected
             (`tests/accounting/ledger/test_sharing.py`).
         """
-        self._charge("reserve", reservation)
+        once = [] if beside is None else [("release", beside)]
+        self._charge([("reserve", reservation), *once])
         return self.state.lease(reservation.run_id)
 
     def release(self, reservation: Reservation) -> Lease:
@@ -179,7 +188,7 @@ class Ledger:
         Privacy:
             As `reserve`.
         """
-        self._charge("release", reservation)
+        self._charge([("release", reservation)])
         return self.state.lease(reservation.run_id)
 
     def attach(self, run_id: str, noise: str = "unnamed") -> int:
@@ -245,6 +254,24 @@ class Ledger:
 
         self._append("settle", fields)
 
+    def cancel(self, run_id: str, reason: str) -> None:
+        """Close a run that no process took up, and give it back also under fixed plans.
+
+        Args:
+            run_id: Name of the run.
+            reason: Why it does not take place, in public words. It must not follow from records:
+                a model that is not supported, not a record that could not be read.
+
+        Raises:
+            LedgerError: If the run is not reserved, settled, or a process attached; or no reason.
+
+        Privacy:
+            Nothing was released. A fixed set of plans without one that was given up for a public
+            reason is another fixed set (`test_a_cancelled_run_is_given_back_under_fixed_plans`).
+        """
+        fields = {"run_id": run_id, "token": None, "intended": 0, "cancelled": reason}
+        self._append("settle", lambda _: fields)
+
     def set_budget(self, dataset: str, budget: Budget) -> None:
         """Set or change the budget of a data set.
 
@@ -253,25 +280,32 @@ class Ledger:
             budget: What may be spent. One below what is spent blocks further runs.
 
         Raises:
-            ConfigurationError: If the name is empty.
+            ConfigurationError: If the name is empty, or plans are declared fixed after an output.
             LedgerError: If the entry cannot be written.
 
         Privacy:
-            Nothing, no data touched. Every change stays on record, with its time.
+            Nothing, no data touched. Every change stays on record, with its time. After an output
+            the orders of the filter stay what they were, unless epsilon or delta is changed
+            (`test_orders_do_not_change_after_an_output`).
         """
         if not dataset.strip():
             raise ConfigurationError(
                 f"Expected dataset={dataset!r} to be a name. Budgets are kept by name. Name the "
                 "privacy.dataset_id of the runs."
             )
-        fields = {
-            "dataset": dataset,
-            "epsilon": budget.epsilon,
-            "delta": budget.delta,
-            "plans": budget.plans.value,
-            "time": _now(),
-        }
-        self._append("budget", lambda _: fields)
+
+        def fields(state: State) -> dict[str, Any]:
+            refuse_late_plans(state, dataset, budget, self.path)
+            return {
+                "dataset": dataset,
+                "epsilon": budget.epsilon,
+                "delta": budget.delta,
+                "plans": budget.plans.value,
+                "orders": [list(each) for each in _orders(state, dataset, budget)],
+                "time": _now(),
+            }
+
+        self._append("budget", fields)
 
     def declare_disjoint(self, one: str, other: str, rule: str) -> None:
         """Record a public rule by which no record is in both data sets.
@@ -325,37 +359,44 @@ class Ledger:
         """
         return self._store.schema()
 
-    def _charge(self, kind: str, reservation: Reservation) -> None:
+    def _charge(self, charges: Sequence[_Charge]) -> None:
         for _ in range(_ATTEMPTS):
-            if self._tried(kind, reservation):
+            if self._tried(charges):
                 return
         raise LedgerError(
             f"Expected ledger={self.path} to hold still for one reservation. Other processes "
             "change the same data sets all the time. Try again."
         )
 
-    def _tried(self, kind: str, reservation: Reservation) -> bool:
+    def _tried(self, charges: Sequence[_Charge]) -> bool:
         """Decide without the lock, and write if nothing that matters changed meanwhile."""
         known = self._catch_up()
-        new, pairs = self._compared(reservation)
-        fields = fields_of(reservation) | {"overlaps": pairs, "time": _now()}
-        commitments = {row.dataset: _commitment(row) for row in new}
-        entry = Entry.after(known.head, kind, fields | {"commitments": commitments})
         preview = known.copy()
-        preview.apply(entry)
-        concerned = _concerned(known, preview, reservation)
+        uses = [use for _, reservation in charges for use in reservation.uses]
+        planned: list[tuple[Entry, list[StoredDigests]]] = []
+        for kind, reservation in charges:
+            new, pairs = self._compared(reservation, uses)
+            fields = fields_of(reservation) | {"overlaps": pairs, "time": _now()}
+            commitments = {row.dataset: _commitment(row) for row in new}
+            entry = Entry.after(preview.head, kind, fields | {"commitments": commitments})
+            preview.apply(entry)
+            refuse_shared_within(preview, reservation, self.path)
+            refuse_over_budget(preview, reservation, self.path)
+            planned.append((entry, new))
+        concerned = _concerned(known, preview, uses)
         decided = _versions(known, concerned)
-        refuse_shared_within(preview, reservation, self.path)
-        refuse_over_budget(preview, reservation, self.path)
         with self._writing():
             now = self._catch_up()
             if _versions(now, concerned) != decided:
                 return False
-            entry = Entry.after(now.head, kind, entry.fields)
-            self._write(entry, [row._replace(seq=entry.seq) for row in new])
+            for planned_entry, new in planned:
+                entry = Entry.after(self._known().head, planned_entry.kind, planned_entry.fields)
+                self._write(entry, [row._replace(seq=entry.seq) for row in new])
         return True
 
-    def _compared(self, reservation: Reservation) -> tuple[list[StoredDigests], _Pairs]:
+    def _compared(
+        self, reservation: Reservation, together: Sequence[Use]
+    ) -> tuple[list[StoredDigests], _Pairs]:
         """Return the digests that are new, and the pairs of data sets that share records."""
         new: list[StoredDigests] = []
         pairs: set[tuple[str, ...]] = set()
@@ -363,12 +404,12 @@ class Ledger:
             if use.records is None:
                 continue
             stored = self._digests(use.records.key_id)
-            beside = {
-                other.dataset: other.records.digests
-                for other in reservation.uses
+            beside = [
+                (other.dataset, other.records.digests)
+                for other in together
                 if other.records is not None and other.records.key_id == use.records.key_id
-            }
-            for name, digests in [*stored.items(), *beside.items()]:
+            ]
+            for name, digests in [*stored.items(), *beside]:
                 if name != use.dataset and not digests.isdisjoint(use.records.digests):
                     pairs.add(tuple(sorted((name, use.dataset))))
             added = use.records.digests - stored.get(use.dataset, frozenset())
@@ -420,13 +461,20 @@ class Ledger:
         return self._state
 
 
-def _concerned(known: State, preview: State, reservation: Reservation) -> set[str]:
+def _orders(state: State, dataset: str, budget: Budget) -> tuple[FilterOrder, ...]:
+    """Return the orders that a budget gets: the former ones, where outputs may have seen them."""
+    former = state.budgets.get(dataset)
+    near = state.neighbours(dataset) if dataset in state.keys else []
+    if former is None or not any(name in state.begun for name in near):
+        return budget.orders
+    same = (former.epsilon, former.delta) == (budget.epsilon, budget.delta)
+    return former.orders if same else orders_for(budget.epsilon, budget.delta)
+
+
+def _concerned(known: State, preview: State, uses: Sequence[Use]) -> set[str]:
     """Return the data sets whose leases and budgets a decision rests on."""
     return {
-        name
-        for use in reservation.uses
-        for state in (known, preview)
-        for name in state.neighbours(use.dataset)
+        name for use in uses for state in (known, preview) for name in state.neighbours(use.dataset)
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from dpft.accounting.dataset_use import DatasetUse
 from dpft.accounting.ledger.chain import Entry
 from dpft.accounting.mechanisms import Mechanism, first_steps, mechanism_from_json, steps_of
 from dpft.accounting.run_record import RunRecord
@@ -32,11 +33,16 @@ def charged(entries: Sequence[Entry], run: RunRecord) -> bool:
         return False
     heads = {(entry.hash, entry.seq) for entry in entries}
     uses = list(_uses(entries, reference.entry))
-    names = [use.dataset_id for use in run.uses] or [run.dataset_id]
     return (reference.head, reference.entry) in heads and all(
-        any(dataset == name and _covers(mechanism, run.mechanism) for dataset, mechanism in uses)
-        for name in names
+        any(dataset in names and _covers(mechanism, run.mechanism) for dataset, mechanism in uses)
+        for names in map(_names, run.touched)
     )
+
+
+def _names(use: DatasetUse) -> set[str]:
+    """Return the names a ledger may charge it under: a part has one of its own, or the whole's."""
+    part = set() if use.partition is None else {f"{use.dataset_id}, {use.partition.part}"}
+    return {use.dataset_id} | part
 
 
 def _uses(entries: Sequence[Entry], last: int) -> Iterator[tuple[str, Mechanism | None]]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from dpft.accounting.errors import LedgerError
 
-__all__ = ["DIGEST_BYTES", "DigestKey", "RecordDigests", "private_folder"]
+__all__ = ["DIGEST_BYTES", "DigestKey", "RecordDigests", "private_folder", "would_travel_together"]
 
 DIGEST_BYTES = 8
 _KEY_BYTES = 32
@@ -125,7 +125,7 @@ class DigestKey:
             holds the home (`tests/accounting/ledger/test_record_digests.py`).
         """
         place = private_folder() if folder is None else folder
-        if _would_travel_together(place.resolve(), ledger.resolve().parent):
+        if would_travel_together(place.resolve(), ledger.resolve().parent):
             raise LedgerError(
                 f"Expected ledger={ledger} and the key of the record digests to lie in different "
                 f"folders, not the key in {place}. Together they tell who is in a data set. Set "
@@ -141,8 +141,16 @@ class DigestKey:
             ) from error
 
 
-def _would_travel_together(place: Path, ledgers: Path) -> bool:
-    """Return whether a copy of the ledger's folder would hold the key."""
+def would_travel_together(place: Path, ledgers: Path) -> bool:
+    """Return whether a copy of a ledger's folder would hold the key.
+
+    Args:
+        place: Folder of the key, resolved.
+        ledgers: Folder of the ledger, resolved.
+
+    Privacy:
+        Nothing, no data touched.
+    """
     holds_home = place != ledgers and Path.home().resolve().is_relative_to(ledgers)
     return place.is_relative_to(ledgers) and not holds_home
 

@@ -6,14 +6,16 @@ them. An entry that cannot stand where it stands is refused, on writing as on re
 
 import copy
 import dataclasses
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dpft.accounting.errors import DpftError, LedgerError
-from dpft.accounting.ledger.budget import Budget
+from dpft.accounting.ledger.budget import Budget, Plans
 from dpft.accounting.ledger.chain import START, Entry, Head
 from dpft.accounting.ledger.lease import Lease, Reservation, Use
+from dpft.accounting.ledger.privacy_filter import FORMER_ORDERS
 from dpft.accounting.mechanisms import mechanism_from_json
 from dpft.accounting.overlap import maximal_cliques
 
@@ -51,6 +53,8 @@ class State:
             them if some never were.
         commitments: What the chain says of digests, by entry and data set.
         versions: How often something changed that matters to the budget of a data set.
+        begun: Entry with the first output on a data set, if there was any.
+        fixed_since: Entry since which all plans on a data set are declared fixed.
 
     Privacy:
         Public numbers and names. That two data sets share records is in it, how many is not.
@@ -65,6 +69,8 @@ class State:
     keys: dict[str, frozenset[str | None]] = dataclasses.field(default_factory=dict)
     commitments: dict[tuple[int, str], Commitment] = dataclasses.field(default_factory=dict)
     versions: Counter[str] = dataclasses.field(default_factory=Counter)
+    begun: dict[str, int] = dataclasses.field(default_factory=dict)
+    fixed_since: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def copy(self) -> "State":
         """Return a state of its own, to see what an entry would do.
@@ -167,6 +173,38 @@ class State:
         """
         return list(maximal_cliques(self.neighbours(dataset), self.overlap))
 
+    def are_fixed(self, datasets: Sequence[str]) -> bool:
+        """Return whether all plans on some data sets were fixed before the first output on any.
+
+        Args:
+            datasets: Names of data sets that one record may lie in together.
+
+        Privacy:
+            Nothing, no data touched. A plan on one of them may follow from outputs on another
+            (`test_plans_declared_after_an_output_count_as_adaptive`).
+        """
+        first = min((self.begun.get(name, math.inf) for name in datasets), default=math.inf)
+        return all(self.fixed_since.get(name, math.inf) < first for name in datasets)
+
+    def budget_among(self, dataset: str, datasets: Sequence[str]) -> Budget | None:
+        """Return the budget of a data set, as it governs what is charged to several together.
+
+        Args:
+            dataset: Name of the data set.
+            datasets: Names of data sets that one record may lie in together.
+
+        Returns:
+            Plans that were not all fixed before the first output count as adaptive; None without
+            a budget.
+
+        Privacy:
+            As `are_fixed`.
+        """
+        budget = self.budgets.get(dataset)
+        if budget is None or self.are_fixed(datasets):
+            return budget
+        return dataclasses.replace(budget, plans=Plans.ADAPTIVE)
+
     def leases_on(self, datasets: Iterable[str]) -> list[tuple[Lease, str]]:
         """Return the leases on some data sets, each with the data set it is on.
 
@@ -237,6 +275,7 @@ def _release(state: State, fields: Mapping[str, Any]) -> None:
     """Take in what is over at once: charged in full, with nothing to give back."""
     _reserve(state, fields)
     lease = state.leases[fields["run_id"]]
+    _note_output(state, lease)
     _put(state, dataclasses.replace(lease, intended=lease.steps, is_settled=True))
 
 
@@ -257,6 +296,7 @@ def _intend(state: State, fields: Mapping[str, Any]) -> None:
             f"Expected upto={upto} of run={lease.run_id} to follow {lease.intended} of "
             f"{lease.steps} steps. Steps are charged once and in order. Start a new run."
         )
+    _note_output(state, lease)
     _put(state, dataclasses.replace(lease, intended=upto))
 
 
@@ -266,14 +306,24 @@ def _settle(state: State, fields: Mapping[str, Any]) -> None:
         _refuse_stale(lease, fields["token"])
     if fields["intended"] != lease.intended:
         raise _MisplacedError(f"settle at {lease.intended} steps")
+    reason = fields.get("cancelled")
+    if reason is not None:
+        _refuse_begun(lease, reason)
+        lease = dataclasses.replace(lease, stop_rule=reason)
     _put(state, dataclasses.replace(lease, is_settled=True))
     state.versions.update(lease.datasets)
 
 
 def _budget(state: State, fields: Mapping[str, Any]) -> None:
     values = {name: fields[name] for name in ("epsilon", "delta", "plans")}
-    state.budgets[fields["dataset"]] = Budget(**values)
-    state.versions.update((fields["dataset"],))
+    budget = Budget(**values, orders=tuple(fields.get("orders", FORMER_ORDERS)))
+    name = fields["dataset"]
+    state.budgets[name] = budget
+    if budget.plans is Plans.FIXED:
+        state.fixed_since.setdefault(name, state.head.seq + 1)
+    else:
+        state.fixed_since.pop(name, None)
+    state.versions.update((name,))
 
 
 def _disjoint(state: State, fields: Mapping[str, Any]) -> None:
@@ -314,6 +364,11 @@ def _put(state: State, lease: Lease) -> None:
     state.leases[lease.run_id] = lease
 
 
+def _note_output(state: State, lease: Lease) -> None:
+    for name in lease.datasets:
+        state.begun.setdefault(name, state.head.seq + 1)
+
+
 def _open(state: State, fields: Mapping[str, Any]) -> Lease:
     lease = state.lease(fields["run_id"])
     if lease.is_settled:
@@ -329,6 +384,14 @@ def _refuse_stale(lease: Lease, token: object) -> None:
         raise LedgerError(
             f"Expected token={token} of run={lease.run_id} to be {lease.token}. Another process "
             "continues the run, and both would spend its budget. End this one."
+        )
+
+
+def _refuse_begun(lease: Lease, reason: object) -> None:
+    if lease.token or not isinstance(reason, str) or not reason.strip():
+        raise LedgerError(
+            f"Expected run={lease.run_id} to be cancelled for a stated reason before a process "
+            "took it up. Afterwards what ends it may follow from records. Settle it instead."
         )
 
 

@@ -21,6 +21,7 @@ from dpft.accounting.ledger.schema import APPLICATION_ID, FORMAT_VERSION, STATEM
 __all__ = ["Store", "StoredDigests"]
 
 _PATIENCE_SECONDS = 60.0
+_LOOKS = 5
 _COLUMNS = "seq, kind, payload, previous, hash"
 
 
@@ -46,23 +47,27 @@ class Store:
     """One open ledger file.
 
     Args:
-        path: The file.
+        path: The file; a symbolic link is followed, once.
         read_only: Whether nothing will be written.
 
     Raises:
-        LedgerError: If it cannot be opened, is no ledger, or lies on a network file system.
+        LedgerError: If it cannot be opened, is no ledger, has a second name, or lies on a network
+            file system.
 
     Privacy:
-        Holds public numbers and names, and keyed digests of records in a table of their own.
+        Holds public numbers and names, and keyed digests of records in a table of their own. The
+        write-ahead log is found by the name of the file: under two names of one file two runs
+        would not see each other's charges (`test_a_ledger_with_two_names_is_refused`).
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open an existing ledger."""
-        self.path = path
+        self.path = path.resolve()
         self._held: tuple[int, int] = (0, 0)
         with self._as_ledger_error("be readable"):
-            self._held = _identity(path)
-            self._connection = _opened(path, read_only=read_only)
+            _refuse_second_name(self.path)
+            self._held = _identity(self.path)
+            self._connection = _opened(self.path, read_only=read_only)
             try:
                 self._prepare(read_only=read_only)
             except BaseException:
@@ -84,6 +89,7 @@ class Store:
             Nothing, no data touched. Of two processes that make the same ledger one wins, and
             both use its file (`tests/accounting/ledger/test_races.py`).
         """
+        path = path.resolve()
         if not path.exists():
             with _file_errors(path, "be made"):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,6 +231,27 @@ class Store:
 def _identity(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_dev, found.st_ino
+
+
+def _refuse_second_name(path: Path) -> None:
+    """Raise if the file has another name than the drafts that a new ledger is made under."""
+    for _ in range(_LOOKS):  # between two looks another process may remove its draft
+        names = path.stat().st_nlink
+        drafts = sum(_is_same(path, draft) for draft in path.parent.glob(f".{path.name}.*"))
+        if names - drafts <= 1:
+            return
+    raise LedgerError(
+        f"Expected ledger={path} to have one name, got {names}: it is a hard link. What is charged "
+        "under one name is not seen under the other, so that two runs could spend one budget. "
+        f"Remove the other names (find -samefile {path}), and use symbolic links."
+    )
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except FileNotFoundError:
+        return False
 
 
 def _opened(path: Path, *, read_only: bool) -> sqlite3.Connection:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dpft.accounting.errors import AccountantError, ConfigurationError
-from dpft.accounting.ledger.budget import Plans, planned_epsilon
+from dpft.accounting.ledger.budget import Budget, Plans, planned_epsilon
 from dpft.accounting.ledger.lease import Lease
 from dpft.accounting.ledger.state import State
 from dpft.accounting.mechanisms import Mechanism
 
 __all__ = ["DatasetSummary", "RunSummary", "summarise"]
+
+_Charges = list[Mechanism | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,12 @@ class DatasetSummary:
         dataset: Its name.
         budget_epsilon: Epsilon of its budget, None if none is set.
         delta: Of the budget, else the one asked for.
-        plans: How runs are added up; None without a budget.
-        spent_epsilon: What is taken of the budget, in the way of its plans.
+        plans: How runs are added up; None without a budget. Plans that were not all declared
+            fixed before the first output, also of data sets that share records, are adaptive.
+        spent_epsilon: What is taken of the budget, in the way of its plans: the smallest epsilon
+            that would have let it through.
+        spent_share: The part of the budget that is used up, which adds up over runs under adaptive
+            plans, where epsilon does not; None without a budget.
         planned_epsilon: Epsilon for this fixed set of runs; None if no accountant can say.
         shares_with: Data sets that share records with it, or were never compared.
         runs: The runs on it, in order of their reservation.
@@ -61,6 +67,7 @@ class DatasetSummary:
     delta: float
     plans: str | None
     spent_epsilon: float | None
+    spent_share: float | None
     planned_epsilon: float | None
     shares_with: tuple[str, ...]
     runs: tuple[RunSummary, ...]
@@ -100,36 +107,41 @@ def summarise(state: State, dataset: str, delta: float = 1e-5) -> DatasetSummary
             f"{', '.join(state.datasets) or 'none'}. A name that was never used spent nothing. "
             "Correct the name."
         )
-    budget = state.budgets.get(dataset)
+    # of a data set that was never used nobody knows what it shares, and nothing is charged to it
+    cliques = state.cliques(dataset) if dataset in state.keys else [(dataset,)]
+    budgets = [state.budget_among(dataset, clique) for clique in cliques]
+    charged = [_charged(state, *pair) for pair in zip(cliques, budgets, strict=True)]
+    governed = [(budget, each) for budget, each in zip(budgets, charged, strict=True) if budget]
+    # adaptive plans, where there are both, come first
+    budget = min(filter(None, budgets), key=lambda each: each.plans.value, default=None)
     at = delta if budget is None else budget.delta
-    adaptive = budget is None or budget.plans is Plans.ADAPTIVE
-    charged = [
-        [
-            m
-            for lease, name in state.leases_on(clique)
-            for m in lease.charged(name, adaptive=adaptive)
-        ]
-        for clique in state.cliques(dataset)
-    ]
     neighbours = state.neighbours(dataset) if dataset in state.keys else [dataset]
     return DatasetSummary(
         dataset=dataset,
         budget_epsilon=None if budget is None else budget.epsilon,
         delta=at,
         plans=None if budget is None else budget.plans.value,
-        spent_epsilon=None if budget is None else _largest(charged, budget.spent),
-        planned_epsilon=_largest(charged, lambda mechanisms: planned_epsilon(mechanisms, at)),
+        spent_epsilon=_largest(lambda: [each.spent(paid) for each, paid in governed]),
+        spent_share=_largest(lambda: [each.share(paid) for each, paid in governed]),
+        planned_epsilon=_largest(lambda: [planned_epsilon(each, at) for each in charged]),
         shares_with=tuple(name for name in neighbours if name != dataset),
         runs=tuple(_run(lease, dataset) for lease, _ in state.leases_on([dataset])),
     )
 
 
-def _largest(
-    charged: Sequence[list[Mechanism | None]],
-    epsilon: Callable[[list[Mechanism | None]], float],
-) -> float | None:
+def _charged(state: State, clique: Sequence[str], budget: Budget | None) -> _Charges:
+    adaptive = budget is None or budget.plans is Plans.ADAPTIVE
+    return [
+        mechanism
+        for lease, name in state.leases_on(clique)
+        for mechanism in lease.charged(name, adaptive=adaptive)
+    ]
+
+
+def _largest(numbers: Callable[[], list[float]]) -> float | None:
+    """Return the largest number; None if there is none, or they cannot be computed."""
     try:
-        return max(map(epsilon, charged), default=0.0)
+        return max(numbers(), default=None)
     except (AccountantError, ConfigurationError):
         return None
 

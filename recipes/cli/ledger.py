@@ -73,7 +73,11 @@ def _verb(
     meaning: str,
 ) -> argparse.ArgumentParser:
     verb = verbs.add_parser(name, help=meaning, description=meaning)
-    verb.add_argument("--ledger", type=Path, help=f"the file; unset: ${VARIABLE}, else {FILE_NAME}")
+    verb.add_argument(
+        "--ledger",
+        type=Path,
+        help=f"the file; unset: ${VARIABLE}, else {FILE_NAME} here or in runs",
+    )
     verb.set_defaults(act=act)
     return verb
 
@@ -81,14 +85,21 @@ def _verb(
 def _file(named: Path | None) -> Path:
     """Return the ledger; never a new one that no run would look at."""
     variable = os.environ.get(VARIABLE)
-    given = named or Path(variable or FILE_NAME)
-    if named is None and not variable and not given.exists():
+    if named or variable:
+        return named or Path(str(variable)).expanduser()
+    here = [place for place in (Path(FILE_NAME), Path("runs") / FILE_NAME) if place.exists()]
+    if len(here) > 1:
         raise ConfigurationError(
-            f"Expected --ledger or {VARIABLE} to be given: there is no {FILE_NAME} here. Runs are "
-            "charged in the file that dpft train prints at its start, and a budget elsewhere binds "
-            "nobody. Name that file, and give it to dpft train as privacy.ledger."
+            f"Expected --ledger or {VARIABLE} to be given: there are {here[0]} and {here[1]}. They "
+            "know nothing of each other. Name the one that the runs are charged in."
         )
-    return given
+    if not here:
+        raise ConfigurationError(
+            f"Expected --ledger or {VARIABLE} to be given: there is no {FILE_NAME} here or in "
+            "runs. Runs are charged in the file that dpft train prints at its start, and a budget "
+            "elsewhere binds nobody. Name that file, and give it to dpft train as privacy.ledger."
+        )
+    return here[0]
 
 
 def _existing(path: Path) -> Path:
@@ -101,7 +112,12 @@ def _existing(path: Path) -> Path:
 
 
 def _show(arguments: argparse.Namespace, path: Path) -> None:
-    from dpft.recipes.cli.ledger_output import print_dataset, print_datasets, print_json
+    from dpft.recipes.cli.ledger_output import (
+        print_dataset,
+        print_datasets,
+        print_json,
+        print_open_runs,
+    )
 
     require(delta_problems(arguments.delta))
     with Ledger.read(_existing(path)) as ledger:
@@ -110,10 +126,12 @@ def _show(arguments: argparse.Namespace, path: Path) -> None:
     summaries = [summarise(state, name, arguments.delta) for name in names]
     if arguments.json:
         print_json(summaries)
-    elif arguments.dataset:
+        return
+    if arguments.dataset:
         print_dataset(summaries[0])
     else:
         print_datasets(summaries)
+    print_open_runs(summaries, path)
 
 
 def _verify(arguments: argparse.Namespace, path: Path) -> None:

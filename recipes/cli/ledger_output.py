@@ -2,13 +2,15 @@
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from dpft.accounting.ledger import DatasetSummary
 from dpft.booking import Booking
 from dpft.rendering import rounded_up
 
-__all__ = ["booked", "print_dataset", "print_datasets", "print_json"]
+__all__ = ["booked", "print_dataset", "print_datasets", "print_json", "print_open_runs"]
 
 
 def booked(booking: Booking) -> str:
@@ -57,14 +59,14 @@ def print_datasets(summaries: Sequence[DatasetSummary]) -> None:
     from rich.table import Table
 
     table = Table(
-        "data set", "budget", "spent", "left", "delta", "plans", "fixed set", "shares with"
+        "data set", "budget", "spent", "used up", "delta", "plans", "fixed set", "shares with"
     )
     for each in summaries:
         table.add_row(
             each.dataset,
             "none" if each.budget_epsilon is None else f"{each.budget_epsilon:g}",
             _number(each.spent_epsilon) if each.plans else "",
-            _left(each),
+            _used(each),
             f"{each.delta:g}",
             each.plans or "",
             _number(each.planned_epsilon),
@@ -73,7 +75,9 @@ def print_datasets(summaries: Sequence[DatasetSummary]) -> None:
     console = Console()
     console.print(table)
     console.print(
-        "fixed set: epsilon by the tightest accountant, for this fixed set of runs.", style="dim"
+        "used up: adds up over runs under adaptive plans, where epsilon does not. fixed set: "
+        "epsilon by the tightest accountant, for this fixed set of runs.",
+        style="dim",
     )
 
 
@@ -104,6 +108,30 @@ def print_dataset(summary: DatasetSummary) -> None:
     Console().print(table)
 
 
+def print_open_runs(summaries: Sequence[DatasetSummary], ledger: Path) -> None:
+    """Print what is charged in full until somebody closes it, and how to.
+
+    Args:
+        summaries: The data sets.
+        ledger: File of the ledger.
+
+    Privacy:
+        Public numbers and names.
+    """
+    seen = {
+        run.run_id: (run, each.dataset)
+        for each in summaries
+        for run in each.runs
+        if not run.settled
+    }
+    for run, dataset in seen.values():
+        command = shlex.join(["dpft", "ledger", "settle", run.run_id, "--ledger", str(ledger)])
+        print(
+            f"open: run {run.run_id} on {dataset}, {run.intended} of {run.steps} steps begun, "
+            f"charged in full. If no process works on it and it will not be resumed:\n  {command}"
+        )
+
+
 def _fields(mechanism: dict[str, object]) -> str:
     return ", ".join(
         f"{name}={value}" for name, value in mechanism.items() if not isinstance(value, dict | list)
@@ -116,8 +144,9 @@ def _number(value: float | None) -> str:
     return "infinite" if math.isinf(value) else rounded_up(value)
 
 
-def _left(summary: DatasetSummary) -> str:
-    if summary.budget_epsilon is None or summary.spent_epsilon is None:
+def _used(summary: DatasetSummary) -> str:
+    if summary.spent_share is None:
         return ""
-    left = max(0.0, summary.budget_epsilon - summary.spent_epsilon)
-    return f"{math.floor(left * 1000) / 1000:g}"
+    if math.isinf(summary.spent_share):
+        return "all"
+    return f"{math.ceil(summary.spent_share * 1000) / 10:g} %"

@@ -17,13 +17,16 @@ import dpft
 from dpft.accounting import DiscreteLaplace, PoissonGaussian, RepeatAndSelect
 from dpft.accounting.errors import LedgerError
 from dpft.accounting.ledger import Budget, Head, Ledger, Plans, verify
-from dpft.booking import Booking, book, book_event
+from dpft.accounting.ledger.quotation import charged as run_charged
+from dpft.booked_events import book_event
+from dpft.booking import Booking, book, book_with
 from dpft.charges import ChargesFile
 from dpft.errors import BrokenGuaranteeError, BudgetError, ConfigurationError
-from dpft.privacy import PrivacyMode
+from dpft.privacy import EvaluationStatus, PrivacyMode
 from dpft.private_step import StepSettings
 from dpft.progress import Progress
 from dpft.randomness import PinnedRandomness
+from dpft.reservations import Beside
 from dpft.sampling import PoissonSampler
 from dpft.training import FitOptions
 
@@ -76,7 +79,7 @@ def interrupted(out: Path, last: int = 2) -> Path:
 
 
 def beside(out: Path) -> Path:
-    return out.parent / "dpft-ledger.sqlite"
+    return out.parent.parent / "dpft-ledger.sqlite"
 
 
 def charged(path: Path) -> list[tuple[int, int, bool]]:
@@ -259,7 +262,7 @@ def test_a_run_over_budget_leaves_nothing_behind_and_draws_nothing(
     with Ledger.open(beside(out)) as ledger:
         ledger.set_budget("mail", SMALL)
     monkeypatch.setattr(PoissonSampler, "draw", None)
-    with pytest.raises(BudgetError, match=r"left: 0\.01"):
+    with pytest.raises(BudgetError, match="left: 100 %"):
         fit(out)
     assert not out.exists()
     assert charged(beside(out)) == []
@@ -326,17 +329,23 @@ def test_an_event_is_charged_as_a_whole_and_covers_its_runs(tmp_path: Path) -> N
         assert lease.charged("mail", adaptive=True) == [event]
 
 
+def released(metric: DiscreteLaplace, dataset: str, **more: Any) -> Beside:
+    return Beside(mechanism=metric, dataset_id=dataset, **more)
+
+
 def test_a_release_beside_a_run_is_charged_before_it_happens(out: Path) -> None:
     metric = DiscreteLaplace(decay=0.5)
     held_out = [row(1000 + index) for index in range(5)]
     with book(PRIVACY.plan(RECORDS), records(), beside(out)) as booking:
-        head = booking.charge_release(metric, "mail/validation", records=held_out)
+        head = booking.charge_release(released(metric, "mail/validation", records=held_out))
+        assert booking.reference.entry == head.seq
         assert charged(beside(out))[1] == (0, 1, True)
         with Ledger.read(beside(out)) as ledger:
             assert ledger.head == head
             assert not ledger.state.overlap("mail", "mail/validation")
         for _ in range(2):
-            booking.charge_release(metric, "calls", disjoint_rule="sha256(user) mod 10 = 0")
+            rule = "sha256(user) mod 10 = 0"
+            booking.charge_release(released(metric, "calls", disjoint_rule=rule))
         with Ledger.read(beside(out)) as ledger:
             kinds = [entry.kind for entry in ledger.entries()]
             assert kinds.count("disjoint") == 1
@@ -347,9 +356,65 @@ def test_a_release_over_budget_is_refused(out: Path) -> None:
     with Ledger.open(beside(out)) as ledger:
         ledger.set_budget("held out", SMALL)
     with book(PRIVACY.plan(RECORDS), records(), beside(out)) as booking:
+        metric = released(DiscreteLaplace(decay=0.5), "held out", records=[row(999)])
         with pytest.raises(BudgetError):
-            booking.charge_release(DiscreteLaplace(decay=0.5), "held out", records=[row(999)])
+            booking.charge_release(metric)
         assert len(charged(beside(out))) == 1
+
+
+def test_a_run_is_charged_with_its_metric_or_not_at_all(out: Path) -> None:
+    plan, metric = PRIVACY.plan(RECORDS), DiscreteLaplace(decay=0.5)
+    with Ledger.open(beside(out)) as ledger:
+        ledger.set_budget("mail", Budget(epsilon=50, delta=1e-3, plans=Plans.FIXED))
+        ledger.set_budget("held out", SMALL)
+    with pytest.raises(BudgetError, match="held out"):
+        book_with(plan, records(), beside(out), released(metric, "held out", records=[row(999)]))
+    assert charged(beside(out)) == []
+    with book_with(plan, records(), beside(out), released(metric, "apart", records=[row(998)])):
+        assert charged(beside(out)) == [(0, 0, False), (0, 1, True)]
+
+
+def test_a_run_whose_certificate_holds_a_metric_is_charged_for_it(out: Path) -> None:
+    noisy = {"evaluation": EvaluationStatus.NOISY, "evaluation_epsilon": 0.5}
+    result = fit(out, privacy=dataclasses.replace(PRIVACY, **noisy))
+    with Ledger.read(beside(out)) as ledger:
+        entries = ledger.entries()
+        assert len(result.certificate.runs) == 2
+        assert all(run_charged(entries, run) for run in result.certificate.runs)
+
+
+def test_a_run_whose_model_is_refused_is_given_back_under_fixed_plans(out: Path) -> None:
+    plan = PRIVACY.plan(RECORDS)
+    with Ledger.open(beside(out)) as ledger:
+        ledger.set_budget("mail", Budget(epsilon=50, delta=1e-3, plans=Plans.FIXED))
+    with (
+        pytest.raises(KeyError),
+        book(plan, records(), beside(out)) as booking,
+        booking.public_part("there is no such model"),
+    ):
+        raise KeyError
+    with (
+        pytest.raises(KeyboardInterrupt),
+        book(plan, records(), beside(out)) as booking,
+        booking.public_part("there is no such model"),
+    ):
+        raise KeyboardInterrupt
+    with Ledger.read(beside(out)) as ledger:
+        given_back, kept = ledger.state.leases.values()
+    assert given_back.charged("mail", adaptive=False) == []
+    assert kept.charged("mail", adaptive=False) == [plan.mechanism()]
+
+
+def test_a_run_that_began_is_not_given_back_for_a_public_reason(out: Path) -> None:
+    plan = PRIVACY.plan(RECORDS)
+    with (
+        pytest.raises(KeyError),
+        book(plan, records(), beside(out)) as booking,
+        _begun(booking),
+        booking.public_part("there is no such model"),
+    ):
+        raise KeyError
+    assert charged(beside(out)) == [(1, 0, False)]
 
 
 def test_nothing_is_charged_by_a_process_that_did_not_attach(out: Path) -> None:
@@ -398,7 +463,7 @@ def test_digests_of_the_records_are_kept_and_the_key_is_elsewhere(out: Path) -> 
     with Ledger.read(beside(out)) as ledger:
         (stored,) = ledger.stored_digests()
         assert len(stored.digests) == 8 * RECORDS
-    files = b"".join(path.read_bytes() for path in out.parent.rglob("*") if path.is_file())
+    files = b"".join(path.read_bytes() for path in out.parent.parent.rglob("*") if path.is_file())
     (key,) = Path(os.environ["DPFT_PRIVATE"]).iterdir()
     assert key.read_bytes() not in files
     folder = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())

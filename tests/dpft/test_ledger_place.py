@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import dpft
+from dpft.errors import ConfigurationError
 from dpft.ledger_place import ledger_place
 
 PRIVACY = {"noise_multiplier": 1.0, "delta": 1e-3, "steps": 1}
@@ -15,9 +16,7 @@ def test_the_setting_comes_first_then_the_variable_then_the_run_folder(
 ) -> None:
     plain = dpft.Privacy(**PRIVACY)
     named = dpft.Privacy(**PRIVACY, ledger="mine.sqlite")
-    assert (
-        ledger_place(plain, tmp_path / "runs" / "one") == tmp_path / "runs" / "dpft-ledger.sqlite"
-    )
+    assert ledger_place(plain, tmp_path / "runs" / "one") == tmp_path / "dpft-ledger.sqlite"
     assert ledger_place(plain, None) is None
     monkeypatch.setenv("DPFT_LEDGER", "theirs.sqlite")
     assert ledger_place(plain, tmp_path) == ledger_place(plain, None) == Path("theirs.sqlite")
@@ -36,3 +35,44 @@ def test_the_home_is_named_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOME", str(tmp_path))
     named = dpft.Privacy(**PRIVACY, ledger="~/mine.sqlite")
     assert ledger_place(named, None) == tmp_path / "mine.sqlite"
+
+
+def test_runs_of_all_tasks_and_sweeps_under_one_folder_share_a_ledger(tmp_path: Path) -> None:
+    plain = dpft.Privacy(**PRIVACY)
+    folders = [tmp_path / "runs" / task / "one" for task in ("sst2", "mnli")]
+    places = {ledger_place(plain, folder) for folder in folders}
+    assert places == {tmp_path / "runs" / "dpft-ledger.sqlite"}
+
+
+def made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_a_ledger_that_is_there_is_used(tmp_path: Path) -> None:
+    plain = dpft.Privacy(**PRIVACY)
+    out = tmp_path / "runs" / "one"
+    former = made(tmp_path / "runs" / "dpft-ledger.sqlite")
+    assert ledger_place(plain, out) == former
+    made(tmp_path / "dpft-ledger.sqlite")
+    with pytest.raises(ConfigurationError, match="Expected one ledger"):
+        ledger_place(plain, out)
+    former.unlink()
+    assert ledger_place(plain, out) == tmp_path / "dpft-ledger.sqlite"
+
+
+def test_a_ledger_lies_in_no_folder_of_others_and_beside_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = dpft.Privacy(**PRIVACY)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    made(shared / "dpft-ledger.sqlite")  # by somebody else
+    own = shared / "runs" / "dpft-ledger.sqlite"
+    assert ledger_place(plain, shared / "runs" / "one") == own
+    assert ledger_place(plain, Path("/runs/one")) == Path("/runs/dpft-ledger.sqlite")
+    monkeypatch.setenv("DPFT_PRIVATE", str(tmp_path / "home" / "key"))
+    beside_key = tmp_path / "home" / "runs" / "one"
+    assert ledger_place(plain, beside_key) == tmp_path / "home" / "runs" / "dpft-ledger.sqlite"

@@ -202,7 +202,14 @@ def test_the_ledger_is_asked_for_the_entry_that_a_run_names(tmp_path: Path) -> N
     run = publish(tmp_path / "run", certificate(ledger=REFERENCE))
     assert not failed(run, ledger=lambda run: run.ledger == REFERENCE)
     assert failed(run, ledger=lambda _: False) == {"ledger, run one"}
-    assert failed(publish(tmp_path / "bare"), ledger=lambda _: True) == {"ledger"}
+
+
+def test_a_run_that_names_no_entry_is_not_vouched_for(tmp_path: Path) -> None:
+    bare = publish(tmp_path / "bare")
+    assert not failed(bare)
+    assert failed(bare, ledger=lambda _: True) == {"ledger, run one"}
+    (found,) = [each for each in verify(bare, ledger=lambda _: True) if not each.passed]
+    assert found.found == "names no entry of a ledger: not looked for"
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`dpft ledger`: what it prints, changes and refuses."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -40,14 +41,16 @@ def fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str
 def test_a_budget_is_set_changed_and_shown(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = run(capsys, "budget", "mail", "--epsilon", "8", "--delta", "1e-5")
     assert "epsilon 8 at delta 1e-05, adaptive plans" in said
-    said = run(capsys, "budget", "mail", "--plans", "fixed")
-    assert "epsilon 8 at delta 1e-05, fixed plans" in said
+    assert "before the first output" in fails(capsys, 2, "budget", "mail", "--plans", "fixed")
     run(capsys, "budget", "mail", "--epsilon", "4")
     (shown,) = json.loads(run(capsys, "show", "--json"))
     assert (shown["dataset"], shown["budget_epsilon"], shown["delta"]) == ("mail", 4.0, 1e-5)
-    assert shown["plans"] == "fixed"
-    assert 0 < shown["spent_epsilon"] == shown["planned_epsilon"]
-    assert [entry.kind for entry in Ledger.read(path).entries()].count("budget") == 3
+    assert shown["plans"] == "adaptive"
+    assert 0 < shown["planned_epsilon"] < shown["spent_epsilon"] < 4
+    assert 0 < shown["spent_share"] < 1
+    assert [entry.kind for entry in Ledger.read(path).entries()].count("budget") == 2
+    said = run(capsys, "budget", "post", "--epsilon", "8", "--delta", "1e-5", "--plans", "fixed")
+    assert "epsilon 8 at delta 1e-05, fixed plans" in said
 
 
 def test_the_first_budget_needs_both_numbers(
@@ -82,6 +85,29 @@ def test_a_dead_run_is_settled_where_it_stands(
     assert shown["runs"][0]["mechanism"]["steps"] == 4
     assert "settled" in fails(capsys, 4, "settle", "a-run")
     assert "to be reserved" in fails(capsys, 4, "settle", "another")
+
+
+@pytest.mark.parametrize("words", [["show"], ["show", "mail"]])
+def test_an_open_run_is_listed_with_the_command_that_settles_it(
+    path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    said = run(capsys, *words)
+    assert "open: run a-run on mail, 4 of 10 steps begun" in said
+    (command,) = [shlex.split(line) for line in said.splitlines() if "dpft ledger settle" in line]
+    assert command == ["dpft", "ledger", "settle", "a-run", "--ledger", str(path)]
+    assert cli.main(command[1:]) == 0
+    assert "open" not in run(capsys, *words)
+
+
+def test_the_ledger_of_runs_is_found_from_the_folder_above(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DPFT_LEDGER")
+    (tmp_path / "runs").mkdir()
+    Ledger.open(tmp_path / "runs" / "dpft-ledger.sqlite").close()
+    assert "1 entries" in run(capsys, "verify")
+    Ledger.open(tmp_path / "dpft-ledger.sqlite").close()
+    assert "there are dpft-ledger.sqlite and runs" in fails(capsys, 2, "verify")
 
 
 def test_a_rule_is_recorded(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

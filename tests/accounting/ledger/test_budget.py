@@ -14,6 +14,7 @@ from dpft.accounting import (
 )
 from dpft.accounting.errors import ConfigurationError
 from dpft.accounting.ledger import Budget, Plans, filter_epsilon, planned_epsilon
+from dpft.accounting.ledger.privacy_filter import orders_for
 
 RUN = PoissonGaussian(20.0, 1.0, 100)
 
@@ -21,12 +22,14 @@ RUN = PoissonGaussian(20.0, 1.0, 100)
 def test_adaptive_plans_are_the_default_and_pay_by_the_filter() -> None:
     budget = Budget(epsilon=8, delta=1e-5)
     assert budget.plans is Plans.ADAPTIVE
-    assert budget.spent([RUN]) == filter_epsilon([RUN], 1e-5)
+    assert budget.spent([RUN]) == filter_epsilon([RUN], 1e-5, orders_for(8, 1e-5))
 
 
 def test_fixed_plans_pay_by_privacy_loss_distributions() -> None:
     budget = Budget(epsilon=8, delta=1e-5, plans=Plans.FIXED)
-    assert budget.spent([RUN]) == epsilon(RUN, 1e-5) < filter_epsilon([RUN], 1e-5)
+    assert budget.spent([RUN]) == epsilon(RUN, 1e-5)
+    assert budget.spent([RUN]) < filter_epsilon([RUN], 1e-5, budget.orders)
+    assert budget.share([RUN]) == budget.spent([RUN]) / 8
 
 
 def test_a_selection_among_fixed_plans_pays_by_renyi_divergences() -> None:

@@ -116,3 +116,42 @@ def test_never_less_is_charged_than_was_intended(
         is_settled=settled,
     )
     assert unknown.charged("mail", adaptive=adaptive) == [None] or (settled and intended == 0)
+
+
+def test_a_cancelled_run_is_given_back_under_fixed_plans(ledger: Ledger, plan: Plan) -> None:
+    ledger.set_budget("mail", Budget(epsilon=3.0, delta=1e-5, plans=Plans.FIXED))
+    ledger.reserve(plan("a", steps=40))
+    ledger.cancel("a", "the model is not supported")
+    assert charged(ledger, adaptive=False) == 0
+    ledger.reserve(plan("b", steps=40))
+
+
+@pytest.mark.parametrize("reason", ["a model", " "])
+def test_a_run_that_a_process_took_up_is_not_cancelled(
+    ledger: Ledger, plan: Plan, reason: str
+) -> None:
+    ledger.reserve(plan("a"))
+    if reason.strip():
+        ledger.attach("a")
+    before = ledger.head
+    with pytest.raises(LedgerError, match="before a process took it up"):
+        ledger.cancel("a", reason)
+    assert ledger.head == before
+    assert charged(ledger, adaptive=False) == 10
+
+
+def test_a_run_and_its_metric_are_charged_together_or_not_at_all(
+    ledger: Ledger, plan: Plan
+) -> None:
+    run = plan("a", steps=10)
+    metric = Reservation.of("metric", "mail", PoissonGaussian(10.0, 1.0, 8))
+    budget = Budget(epsilon=5.0, delta=1e-5, plans=Plans.FIXED)
+    room = (budget.spent([MECHANISM]) + budget.spent([MECHANISM, metric.uses[0].mechanism])) / 2
+    ledger.set_budget("mail", Budget(epsilon=room, delta=1e-5, plans=Plans.FIXED))
+    with pytest.raises(BudgetError):
+        ledger.reserve(run, beside=metric)
+    assert not ledger.state.leases
+    ledger.set_budget("mail", budget)
+    ledger.reserve(run, beside=metric)
+    assert charged(ledger, adaptive=False) == 18
+    assert [lease.is_settled for lease in ledger.state.leases.values()] == [False, True]

@@ -1,11 +1,17 @@
 """Runs over a budget are refused, and the message says what would fit."""
 
+import math
 import re
 from collections.abc import Callable
 
 import pytest
 
-from dpft.accounting import Adjacency, PoissonGaussian
+from dpft.accounting import (
+    Adjacency,
+    PoissonGaussian,
+    calibrate_noise_multiplier,
+    epsilon,
+)
 from dpft.accounting.errors import BudgetError, ConfigurationError
 from dpft.accounting.ledger import Budget, Ledger, Plans, Reservation, Use
 
@@ -49,9 +55,32 @@ def test_what_is_suggested_fits_and_little_less_does_not(
 def test_the_message_says_what_is_spent_and_left(ledger: Ledger, plan: Plan) -> None:
     ledger.set_budget("mail", BUDGET)
     ledger.reserve(plan("before", steps=10))
-    spent = BUDGET.spent([PoissonGaussian(10.0, 1.0, 10)])
     message = refused(ledger, plan("a", steps=100))
+    used = math.ceil(1000 * BUDGET.share([PoissonGaussian(10.0, 1.0, 10)])) / 10
+    assert f"Used up so far: {used:g} % of it, left: {100 - used:g} %" in message
+    ledger.set_budget("post", Budget(epsilon=3.0, delta=1e-5, plans=Plans.FIXED))
+    ledger.declare_disjoint("mail", "post", "two systems")
+    ledger.reserve(plan("b", "post", steps=10))
+    spent = epsilon(PoissonGaussian(10.0, 1.0, 10), 1e-5)
+    message = refused(ledger, plan("c", "post", steps=100))
     assert f"Spent so far: {spent:.4g}, left: {3 - spent:.4g}" in message
+
+
+def test_the_message_names_a_target_that_fits(ledger: Ledger, plan: Plan) -> None:
+    ledger.set_budget("mail", BUDGET)
+    message = refused(ledger, plan("a", steps=100))
+    target = suggested(message, "privacy.epsilon")
+    assert 2.3 < target < 3.0
+    noise = calibrate_noise_multiplier(epsilon=target, delta=1e-5, sample_rate=1.0, steps=100)
+    ledger.reserve(plan("b", noise_multiplier=noise, steps=100))
+
+
+def test_plans_are_not_suggested_to_be_fixed_after_an_output(ledger: Ledger, plan: Plan) -> None:
+    ledger.set_budget("mail", BUDGET)
+    assert "--plans fixed" in refused(ledger, plan("a", steps=45))
+    ledger.reserve(plan("before", noise_multiplier=1000.0, steps=1))
+    ledger.intend("before", ledger.attach("before"), upto=1)
+    assert "--plans fixed" not in refused(ledger, plan("a", steps=45))
 
 
 def test_fixed_plans_are_named_where_they_may_fit_alone(ledger: Ledger, plan: Plan) -> None:
@@ -67,7 +96,7 @@ def test_what_is_not_a_number_fits_no_budget(
 ) -> None:
     ledger.set_budget("mail", BUDGET)
     path = "dpft.accounting.ledger.privacy_filter._divergences"
-    monkeypatch.setattr(path, lambda _: float("nan"))
+    monkeypatch.setattr(path, lambda *_: float("nan"))
     assert "epsilon=nan" in refused(ledger, plan("a", steps=1))
 
 
