@@ -6,7 +6,15 @@ What a delta means for each kind of adapter stands in `dpft.adapters.algebra`, h
 
 from dpft.taskvectors.certification import Uncertified
 from dpft.taskvectors.compression import Compression
-from dpft.taskvectors.merging import DataAccess, MergeOptions, Private, Public, merge, merge_method
+from dpft.taskvectors.merging import (
+    DataAccess,
+    MergeOptions,
+    Private,
+    PrivateForm,
+    Public,
+    merge,
+    merge_method,
+)
 from dpft.taskvectors.mixing import mixture
 from dpft.taskvectors.reading import Reading
 from dpft.taskvectors.stored_parts import Form
@@ -18,6 +26,7 @@ __all__ = [
     "Form",
     "MergeOptions",
     "Private",
+    "PrivateForm",
     "Public",
     "Reading",
     "TaskVector",

@@ -89,6 +89,7 @@ def as_adapter(delta: Delta, model: nn.Module, adapter_name: str) -> Any:
         made.add_adapter(adapter_name, written.config)
     else:
         made = get_peft_model(made, written.config, adapter_name=adapter_name)
+    _widen_rows(made, adapter_name, written)
     loaded: Any = set_peft_model_state_dict(
         made, {**rest, **written.tensors}, adapter_name=adapter_name
     )
@@ -104,6 +105,14 @@ def as_adapter(delta: Delta, model: nn.Module, adapter_name: str) -> Any:
     ):
         made.set_adapter(adapter_name)
     return made.requires_grad_(requires_grad=False).eval()
+
+
+def _widen_rows(made: Any, adapter_name: str, written: Written) -> None:
+    """Let peft hold rows in double precision, which it would round: it makes them in single."""
+    if ROWS in written.tensors:
+        encoder = made.prompt_encoder[adapter_name]
+        held = encoder.embedding.weight.dtype
+        encoder.to(torch.promote_types(held, written.tensors[ROWS].dtype))
 
 
 def _heads_as_they_are(written: Written, model: nn.Module) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from dpft.taskvectors.certification import composed
 from dpft.taskvectors.correlation import refuse_shared_noise
 from dpft.taskvectors.leaf import Leaf
 
-__all__ = ["refuse_unaddable"]
+__all__ = ["refuse_unaddable", "refuse_unfit"]
 
 
 def refuse_unaddable(these: Sequence[Leaf], those: Sequence[Leaf]) -> None:
@@ -28,6 +28,23 @@ def refuse_unaddable(these: Sequence[Leaf], those: Sequence[Leaf]) -> None:
     Privacy:
         Nothing, no data touched: released weights and public numbers.
     """
+    refuse_unfit(these, those)
+    refuse_shared_noise(these, those)
+
+
+def refuse_unfit(these: Sequence[Leaf], those: Sequence[Leaf]) -> None:
+    """Refuse what can be refused before a tensor is read.
+
+    Args:
+        these: Leaves that were checked among each other.
+        those: Others that were.
+
+    Raises:
+        ConfigurationError: If base, family, settings, labels, units or relations differ.
+
+    Privacy:
+        Nothing, no data touched.
+    """
     if not these or not those:
         return
     one, other = these[0], those[0]
@@ -35,7 +52,6 @@ def refuse_unaddable(these: Sequence[Leaf], those: Sequence[Leaf]) -> None:
     _refuse_other_meaning(one, other)
     _refuse_other_heads([*these, *those])
     composed(leaf.certificate for leaf in (*these, *those))
-    refuse_shared_noise(these, those)
 
 
 def _refuse_other_meaning(one: Leaf, other: Leaf) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from dpft.accounting.canonical_json import exactly, parsed
 from dpft.adapters.algebra import Delta, Family, Part
 from dpft.taskvectors.bases import BaseIdentity
-from dpft.taskvectors.stored_parts import Form
+from dpft.taskvectors.stored_parts import Form, layouts_of
 from dpft.taskvectors.terms import Term
 
 __all__ = ["EXPRESSION", "Expression"]
@@ -34,6 +34,7 @@ class Expression:
         task_type: As peft has it, or None.
         layouts: Of the own form: kind and layout of the part at each place.
         terms: Leaves by id, with coefficients as fractions, run ids and history.
+        made_by: What was done beside adding up: method, parameters, seed, error of compression.
 
     Privacy:
         Nothing, no data touched: public numbers, and digests of released tensors.
@@ -48,18 +49,23 @@ class Expression:
     task_type: str | None
     layouts: Mapping[str, str]
     terms: Sequence[Mapping[str, object]]
+    made_by: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, terms: Sequence[Term], delta: Delta, form: Form, layouts: Mapping[str, str]
+        cls,
+        terms: Sequence[Term],
+        delta: Delta,
+        form: Form,
+        made_by: Mapping[str, object],
     ) -> "Expression":
         """Describe a linear form.
 
         Args:
             terms: At least one.
-            delta: What they add up to.
+            delta: What is stored.
             form: How it is stored.
-            layouts: Of the own form, else empty.
+            made_by: What was done beside adding up, in public words and numbers.
 
         Privacy:
             Nothing, no data touched.
@@ -72,8 +78,9 @@ class Expression:
             settings=dict(delta.settings),
             labels=delta.labels,
             task_type=None if delta.task_type is None else str(delta.task_type),
-            layouts=dict(layouts),
+            layouts=layouts_of(delta) if form is Form.DELTA else {},
             terms=[_described(term) for term in terms],
+            made_by=dict(made_by),
         )
 
     def shell(self, parts: Mapping[str, Part]) -> Delta:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, get_peft_model_state_dict
+from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
 
@@ -14,6 +14,7 @@ from dpft.accounting import Certificate
 from dpft.adapters.algebra import BaseModel, Delta, Source, read
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.inheritance import inherited
+from dpft.taskvectors.adapter_file import WEIGHTS, adapter_config, read_lazily
 from dpft.taskvectors.bases import BaseIdentity, refuse_other_base
 from dpft.taskvectors.certification import Uncertified, check_runs, marked
 from dpft.taskvectors.expression import Expression
@@ -24,14 +25,14 @@ from dpft.verification import Artefact, holds_certificate, trusted
 __all__ = [
     "START",
     "STARTS",
-    "WEIGHTS",
     "Reading",
+    "base_of_folder",
     "certified_leaf",
     "leaf_of_adapter",
     "leaf_of_folder",
 ]
 
-WEIGHTS, STARTS = "adapter_model.safetensors", "start.safetensors"
+STARTS = "start.safetensors"
 START = "start."  # before each name, since no two tensors of an artefact have one name
 _TRAINED_BY_US = "dpft_run"
 
@@ -107,7 +108,8 @@ def leaf_of_folder(folder: Path, options: Reading) -> Leaf:
         options: How to read it.
 
     Returns:
-        The leaf.
+        The leaf. Tensors stay in the folder, and are read when they are used; one that changed
+        meanwhile is refused then.
 
     Raises:
         ConfigurationError: If it cannot be read exactly.
@@ -159,6 +161,27 @@ def certified_leaf(
     return Leaf.of(delta, certificate, base)
 
 
+def base_of_folder(folder: Path, expression: Expression | None) -> BaseIdentity:
+    """Return which base model a folder says that it belongs to.
+
+    Args:
+        folder: Folder of an adapter or of a saved vector.
+        expression: What the folder's `expression.json` holds; None if there is none.
+
+    Returns:
+        As the expression has it, else the name that peft wrote, without a digest.
+
+    Raises:
+        ConfigurationError: If a file is missing or damaged.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    if expression is not None:
+        return expression.base
+    return BaseIdentity(str(adapter_config(folder).base_model_name_or_path or ""), None)
+
+
 def _config_of(model: nn.Module, adapter_name: str) -> Any:
     configs: Mapping[str, Any] = getattr(model, "peft_config", None) or {}
     if adapter_name not in configs:
@@ -181,15 +204,11 @@ def _known(model: Any) -> Certificate | None:
 def _saved_adapter(
     folder: Path, base: BaseModel | None, options: Reading, expression: Expression | None
 ) -> Delta:
+    config = adapter_config(folder)
     stored = load_file(folder / STARTS) if (folder / STARTS).is_file() else {}
     starts = {name.removeprefix(START): tensor for name, tensor in stored.items()}
-    source = Source(
-        config=PeftConfig.from_pretrained(str(folder)),
-        tensors=load_file(folder / WEIGHTS),
-        base=base,
-        start={**starts, **options.start},
-    )
-    delta = read(source)
+    source = Source(config=config, tensors={}, base=base, start={**starts, **options.start})
+    delta = read_lazily(folder / WEIGHTS, source)
     if expression is None or delta.labels is not None:
         return delta
     return dataclasses.replace(delta, labels=expression.labels)
@@ -199,9 +218,4 @@ def _identity(folder: Path, base: BaseModel | None, expression: Expression | Non
     given = None if base is None else BaseIdentity(base.name, base.digest)
     if expression is not None and given is not None:
         refuse_other_base(given, expression.base)
-    if expression is not None:
-        return expression.base
-    if given is not None:
-        return given
-    name = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-    return BaseIdentity(str(name or ""), None)
+    return given if expression is None and given is not None else base_of_folder(folder, expression)

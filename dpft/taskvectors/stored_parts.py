@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from dpft.adapters.algebra import Bottleneck, Delta, Dense, LowRank, Offset, Part
 from dpft.adapters.algebra.layout import Layout
 from dpft.errors import ConfigurationError
+from dpft.taskvectors.adapter_file import shapes_in
 
-__all__ = ["Form", "layouts_of", "parts_in", "store_parts"]
+__all__ = ["Form", "layouts_of", "parts_in", "shapes_of_parts", "store_parts"]
 
 _FILE = "delta.safetensors"
 _KINDS: Mapping[str, Any] = {"dense": Dense, "low_rank": LowRank, "offset": Offset}
@@ -77,6 +78,28 @@ def parts_in(folder: Path, layouts: Mapping[str, str]) -> Mapping[str, Part]:
     return _Stored(folder / _FILE, layouts)
 
 
+def shapes_of_parts(folder: Path, layouts: Mapping[str, str]) -> dict[str, Part]:
+    """Return the parts in a folder without content, from the header of their file.
+
+    Args:
+        folder: What `store_parts` wrote to.
+        layouts: What `layouts_of` returned.
+
+    Raises:
+        ConfigurationError: If a kind or a tensor is missing.
+        BrokenGuaranteeError: If the file is not whole.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    by_place: dict[str, dict[str, torch.Tensor]] = {}
+    for name, shape in shapes_in(folder / _FILE).items():
+        place, _, tensor = name.rpartition("|")
+        by_place.setdefault(place, {})[tensor] = shape
+    _refuse_other_places(set(by_place), layouts)
+    return {place: _part(layouts[place], by_place[place]) for place in sorted(by_place)}
+
+
 class _Stored(Mapping[str, Part]):
     """Parts in a file, each read when it is asked for and not kept."""
 
@@ -85,30 +108,38 @@ class _Stored(Mapping[str, Part]):
         self._layouts = layouts
         with safe_open(path, framework="pt") as file:
             self._names = sorted(file.keys())
-        if {name.rpartition("|")[0] for name in self._names} != set(layouts):
-            raise ConfigurationError(
-                f"Expected {path.name} to hold the places of expression.json. One of the files is "
-                "of another vector. Take the folder as it was saved."
-            )
+        _refuse_other_places({name.rpartition("|")[0] for name in self._names}, layouts)
 
     def __getitem__(self, place: str) -> Part:
-        kind, _, layout = self._layouts[place].partition(":")
         with safe_open(self._path, framework="pt") as file:
             tensors: dict[str, torch.Tensor] = {
                 name.rpartition("|")[2]: file.get_tensor(name)
                 for name in self._names
                 if name.rpartition("|")[0] == place
             }
-        if kind == "offset":
-            return Offset(tensors["value"], tensors.get("start"))
-        made: Part = _KINDS[kind](**tensors, layout=Layout(layout))
-        return made
+        return _part(self._layouts[place], tensors)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._layouts))
 
     def __len__(self) -> int:
         return len(self._layouts)
+
+
+def _refuse_other_places(found: set[str], layouts: Mapping[str, str]) -> None:
+    if found != set(layouts):
+        raise ConfigurationError(
+            f"Expected {_FILE} to hold the places of expression.json. One of the files is of "
+            "another vector. Take the folder as it was saved."
+        )
+
+
+def _part(described: str, tensors: Mapping[str, torch.Tensor]) -> Part:
+    kind, _, layout = described.partition(":")
+    if kind == "offset":
+        return Offset(tensors["value"], tensors.get("start"))
+    made: Part = _KINDS[kind](**tensors, layout=Layout(layout))
+    return made
 
 
 def _described(part: Part) -> str:

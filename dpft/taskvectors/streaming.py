@@ -17,7 +17,7 @@ from dpft.adapters.algebra.layout import Layout
 from dpft.errors import ConfigurationError
 from dpft.taskvectors.bases import BaseIdentity
 
-__all__ = ["difference"]
+__all__ = ["difference", "identity_of_folder"]
 
 _WORD_HEADS = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "ForMaskedLM")
 
@@ -51,6 +51,22 @@ def difference(
     heads = frozenset(place for place in parts if before.is_head(place))
     delta = Delta(Family.WEIGHTS, parts, heads=heads, labels=after.labels)
     return delta, BaseIdentity(before.name, before.digest)
+
+
+def identity_of_folder(folder: Path | str) -> BaseIdentity:
+    """Return what identifies a model in a folder; its tensors are read one at a time.
+
+    Args:
+        folder: A folder of safetensors files.
+
+    Raises:
+        ConfigurationError: If there are none.
+
+    Privacy:
+        Nothing, no data touched: weights.
+    """
+    found = _OfFolder(Path(folder))
+    return BaseIdentity(found.name, found.digest)
 
 
 class _Differences(Mapping[str, Part]):

@@ -257,7 +257,7 @@ class TaskVector:
             ConfigurationError: If the vector is empty, or the run's name stands for another run.
 
         Privacy:
-            The runs of the vector and this one (`test_a_private_method_must_charge_its_run`).
+            The runs of the vector and this one (`test_a_private_method_is_charged_and_certified`).
         """
         _refuse_empty(self)
         assert self.certificate is not None

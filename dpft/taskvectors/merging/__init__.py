@@ -8,12 +8,18 @@ negation.
 from dpft.taskvectors.merging.data import Private, Public
 from dpft.taskvectors.merging.merge import merge
 from dpft.taskvectors.merging.options import MergeOptions
-from dpft.taskvectors.merging.registry import DataAccess, merge_method, merge_method_names
+from dpft.taskvectors.merging.registry import (
+    DataAccess,
+    PrivateForm,
+    merge_method,
+    merge_method_names,
+)
 
 __all__ = [
     "DataAccess",
     "MergeOptions",
     "Private",
+    "PrivateForm",
     "Public",
     "merge",
     "merge_method",

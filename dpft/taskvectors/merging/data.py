@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from dpft.accounting.rules import positive_problems, require
+from dpft.accounting.rules import delta_problems, positive_problems, require
 
 __all__ = ["Data", "Private", "Public"]
 
@@ -28,25 +28,29 @@ class Private:
     """Records that are protected, and what looking at them may cost.
 
     Args:
-        records: Any number.
-        epsilon: Budget of the release, > 0.
+        records: Any number: rows, or what a row holds.
+        epsilon: What the release may cost at delta, > 0.
         dataset_id: Name of the data set in the ledger.
+        delta: In (0, 1).
+        ledger: File of the ledger; unset: the one that `$DPFT_LEDGER` names.
 
     Raises:
-        ConfigurationError: If epsilon is out of range.
+        ConfigurationError: If epsilon or delta is out of range.
 
     Privacy:
-        A method that takes them adds its own run to the certificate, or is refused
-        (`test_a_private_method_must_charge_its_run`).
+        A method that takes them is charged to the ledger before it sees them, and its run is added
+        to the certificate (`test_a_private_method_is_charged_and_certified`).
     """
 
     records: Sequence[Any]
     epsilon: float
     dataset_id: str
+    delta: float = 1e-5
+    ledger: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the budget."""
-        require(positive_problems("epsilon", self.epsilon))
+        """Check what it may cost."""
+        require(positive_problems("epsilon", self.epsilon), delta_problems(self.delta))
 
 
 Data = Public | Private

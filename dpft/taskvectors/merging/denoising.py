@@ -14,7 +14,7 @@ from dpft.taskvectors.merging.options import MergeOptions
 from dpft.taskvectors.merging.registry import DataAccess, merge_method
 from dpft.taskvectors.vector import TaskVector
 
-__all__ = ["denoised", "shrunk"]
+__all__ = ["denoised", "refuse_undenoisable", "shrunk"]
 
 
 @merge_method("denoised", DataAccess.NONE)
@@ -40,12 +40,7 @@ def denoised(
         Post-processing: levels are public numbers. The runs of all vectors.
     """
     assert data is None
-    if options.noise_std is None:
-        raise ConfigurationError(
-            "Expected noise_std to be stated for method=denoised. Its level must be that of the "
-            "weights, learning rate included. State one for each vector."
-        )
-    _refuse_products(vectors)
+    refuse_undenoisable(vectors, options)
     levels = noise_levels(vectors, options)
     weights = options.weights_of(len(vectors))
 
@@ -54,6 +49,27 @@ def denoised(
         return torch.stack([w * shrunk(tensor, level) for w, level, tensor in each]).sum(0)
 
     return merged_by_place(vectors, options, "denoised", rule)
+
+
+def refuse_undenoisable(vectors: Sequence[TaskVector], options: MergeOptions) -> None:
+    """Refuse noise of which the level or the kind is not known; no number of a tensor is read.
+
+    Args:
+        vectors: At least one.
+        options: noise_std is read.
+
+    Raises:
+        ConfigurationError: As for `denoised`.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    if options.noise_std is None:
+        raise ConfigurationError(
+            "Expected noise_std to be stated for method=denoised. Its level must be that of the "
+            "weights, learning rate included. State one for each vector."
+        )
+    _refuse_products(vectors)
 
 
 def shrunk(tensor: torch.Tensor, noise_std: float) -> torch.Tensor:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.taskvectors.checks import refuse_unaddable
+from dpft.taskvectors.merging.charging import merged_privately
 from dpft.taskvectors.merging.data import Data, Private, Public
 from dpft.taskvectors.merging.options import MergeOptions
 from dpft.taskvectors.merging.registry import DataAccess, MergeMethod, find
 from dpft.taskvectors.vector import TaskVector
 
-__all__ = ["merge"]
+__all__ = ["check_data", "merge"]
 
 _AS_USUAL = MergeOptions()
 
@@ -35,21 +36,37 @@ def merge(
     Raises:
         ConfigurationError: If the vectors have no common sum, the method is unknown, or data is
             missing, not asked for, or not declared public or private.
-        BrokenGuaranteeError: If the method has no private form, or did not add its run.
+        BrokenGuaranteeError: If the method has no private form, or would spend more than allowed.
+        BudgetError: If the budget of private data would be exceeded; then no record is looked at.
 
     Privacy:
         Without data: post-processing, so the union of the runs of all vectors. With public data the
-        same. With private data, one run more (`tests/dpft/taskvectors/merging/test_merge.py`).
+        same. With private data one run more, charged in the ledger before the method sees them
+        (`tests/dpft/taskvectors/merging/test_charging.py`).
     """
     found = find(method)
-    _check_data(found, data)
+    check_data(found, data)
     _check_vectors(vectors)
-    merged = found.rule(vectors, options, data)
-    _check_runs(vectors, merged, data)
-    return merged
+    if isinstance(data, Private):
+        return merged_privately(found, vectors, options, data)
+    return found.rule(vectors, options, data)
 
 
-def _check_data(method: MergeMethod, data: object) -> None:
+def check_data(method: MergeMethod, data: object) -> None:
+    """Refuse data that a method was not registered to look at, and their absence.
+
+    Args:
+        method: The method.
+        data: `Public(...)`, `Private(...)` or None.
+
+    Raises:
+        TypeError: If they are not declared public or private.
+        ConfigurationError: If they are missing, or not asked for.
+        BrokenGuaranteeError: If the method has no private form.
+
+    Privacy:
+        Nothing, no data touched.
+    """
     needs = method.data_access is not DataAccess.NONE
     if not isinstance(data, Public | Private | None):
         raise TypeError(
@@ -62,7 +79,7 @@ def _check_data(method: MergeMethod, data: object) -> None:
             f"Expected data to be {rule} for method={method.name}, whose access to data is "
             f"{method.data_access.value}. What it looks at decides the certificate. Correct it."
         )
-    if isinstance(data, Private) and not method.has_private_form:
+    if isinstance(data, Private) and method.private_form is None:
         raise BrokenGuaranteeError(
             f"Expected method={method.name} to have a private form. What it computes of private "
             "records would be released without noise. Give public records, or choose a method "
@@ -81,14 +98,3 @@ def _check_vectors(vectors: Sequence[TaskVector]) -> None:
         fresh = [leaf for leaf in vector.leaves if leaf not in seen]
         refuse_unaddable(seen, fresh)
         seen += fresh
-
-
-def _check_runs(vectors: Sequence[TaskVector], merged: TaskVector, data: Data | None) -> None:
-    """Check that a method that saw private records added a run of its own."""
-    before = {run.run_id for vector in vectors for run in vector.runs}
-    after = {run.run_id for run in merged.runs}
-    if isinstance(data, Private) and not after - before:
-        raise BrokenGuaranteeError(
-            "Expected a run of the merge method itself in the certificate. It looked at private "
-            "records. Return the vector with that release added."
-        )

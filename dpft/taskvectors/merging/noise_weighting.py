@@ -11,7 +11,7 @@ from dpft.taskvectors.merging.options import MergeOptions
 from dpft.taskvectors.merging.registry import DataAccess, merge_method
 from dpft.taskvectors.vector import TaskVector
 
-__all__ = ["noise_weighted"]
+__all__ = ["noise_weighted", "precision_weights"]
 
 
 @merge_method("noise_weighted", DataAccess.NONE)
@@ -33,6 +33,23 @@ def noise_weighted(
     Privacy:
         Post-processing: levels are public numbers of the mechanisms. The runs of all vectors.
     """
+    products = precision_weights(vectors, options)
+    return linear(vectors, dataclasses.replace(options, weights=products, normalize=False), data)
+
+
+def precision_weights(vectors: Sequence[TaskVector], options: MergeOptions) -> tuple[float, ...]:
+    """Return w_i u_i for each vector, from public numbers alone.
+
+    Args:
+        vectors: At least one.
+        options: Weights and noise_std (each above 0) are read.
+
+    Raises:
+        ConfigurationError: If a level is unknown or zero.
+
+    Privacy:
+        Nothing, no data touched: public numbers of the certificates.
+    """
     levels = noise_levels(vectors, options)
     if not all(level > 0 for level in levels):
         raise ConfigurationError(
@@ -42,5 +59,4 @@ def noise_weighted(
     precisions = [level**-2 for level in levels]
     factors = [len(vectors) * each / sum(precisions) for each in precisions]
     weights = options.weights_of(len(vectors))
-    products = tuple(w * u for w, u in zip(weights, factors, strict=True))
-    return linear(vectors, dataclasses.replace(options, weights=products, normalize=False), data)
+    return tuple(w * u for w, u in zip(weights, factors, strict=True))

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from importlib import import_module
 
+from dpft.accounting import Mechanism
 from dpft.errors import ConfigurationError
-from dpft.taskvectors.merging.data import Data
+from dpft.taskvectors.merging.data import Data, Private
 from dpft.taskvectors.merging.options import MergeOptions
 from dpft.taskvectors.vector import TaskVector
 
-__all__ = ["DataAccess", "MergeMethod", "find", "merge_method", "merge_method_names"]
+__all__ = ["DataAccess", "MergeMethod", "PrivateForm", "find", "merge_method", "merge_method_names"]
 
 
 class DataAccess(str, Enum):
@@ -28,6 +29,22 @@ _Rule = Callable[[Sequence[TaskVector], MergeOptions, Data | None], TaskVector]
 
 
 @dataclasses.dataclass(frozen=True)
+class PrivateForm:
+    """How a method looks at private records: stated before it sees any.
+
+    Args:
+        mechanism: Says what will be released, from the vectors, the options, and the epsilon and
+            delta of the data; it must not read their records.
+        bound: What bounds the influence of one record, in words.
+        generator: Where the noise comes from, in words; it must be secret.
+    """
+
+    mechanism: "Callable[[Sequence[TaskVector], MergeOptions, Private], Mechanism]"
+    bound: str
+    generator: str
+
+
+@dataclasses.dataclass(frozen=True)
 class MergeMethod:
     """One way to merge.
 
@@ -35,13 +52,13 @@ class MergeMethod:
         name: Its name.
         data_access: What it looks at.
         rule: Makes one vector of several, options and data; data is None without access.
-        has_private_form: Whether it can look at private records: it then adds its own run.
+        private_form: How it looks at private records; None: it cannot.
     """
 
     name: str
     data_access: DataAccess
     rule: _Rule
-    has_private_form: bool = False
+    private_form: PrivateForm | None = None
 
 
 _MODULES = ("dare", "denoising", "linear", "noise_weighting", "svd_aligned", "ties")
@@ -49,14 +66,14 @@ _METHODS: dict[str, MergeMethod] = {}
 
 
 def merge_method(
-    name: str, data_access: DataAccess | str, *, has_private_form: bool = False
+    name: str, data_access: DataAccess | str, *, private_form: PrivateForm | None = None
 ) -> Callable[[_Rule], _Rule]:
     """Register a function as a merge method.
 
     Args:
         name: A new name.
         data_access: What it looks at; decides what it may be given.
-        has_private_form: Whether it can look at private records and adds a run of its own.
+        private_form: How it looks at private records; unset: it is refused them.
 
     Returns:
         A decorator that leaves the function as it is.
@@ -75,7 +92,7 @@ def merge_method(
                 "means. Choose another name."
             )
         access = DataAccess(data_access)
-        _METHODS[name] = MergeMethod(name, access, rule, has_private_form=has_private_form)
+        _METHODS[name] = MergeMethod(name, access, rule, private_form)
         return rule
 
     return registered

@@ -206,3 +206,24 @@ def test_prompts_of_one_start_add_up_row_by_row(
     made = (first - 0.5 * second).delta.parts["prompt_embeddings"].tensors()["value"]
     expected = began + (rows[0] - began) - 0.5 * (rows[1] - began)
     assert torch.allclose(made, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["prompt", "prefix"])
+def test_prompts_in_double_precision_are_not_rounded_by_an_adapter(
+    kind: str,
+    adapted: Callable[..., Any],
+    start: Callable[..., dict[str, torch.Tensor]],
+    tiny: Callable[..., Any],
+    certificate: Callable[..., Any],
+) -> None:
+    began = start(kind, num_virtual_tokens=4)["prompt_embeddings"].double()
+    vector = TaskVector.from_peft(
+        adapted(kind, 3, num_virtual_tokens=4).double(),
+        certificate=certificate("a run"),
+        options=Reading(start={"prompt_embeddings": began}),
+    )
+    scaled = 0.3 * vector.without_heads()
+    held = scaled.to_peft(tiny().double()).get_prompt_embedding_to_save("default")
+    wanted = scaled.delta.parts["prompt_embeddings"].tensors()["value"]
+    assert held.dtype is torch.float64
+    assert torch.equal(held, wanted)

@@ -28,22 +28,15 @@ def pair(vector: Callable[..., TaskVector]) -> list[TaskVector]:
 
 
 @pytest.fixture
-def looking(run: Callable[..., Any]) -> Iterator[None]:
+def looking() -> Iterator[None]:
     """Register methods that look at data, for the time of a test."""
-    names = ("looks", "charges", "forgets to charge")
+    names = ("looks",)
 
     def plain(vectors: Sequence[TaskVector], options: MergeOptions, data: Any) -> TaskVector:
         assert data.records
         return vectors[0] * options.scaling_coef
 
-    def charging(vectors: Sequence[TaskVector], options: MergeOptions, data: Any) -> TaskVector:
-        assert data.epsilon
-        charge = run("the choice", dataset_id=data.dataset_id)
-        return (vectors[0] * options.scaling_coef).with_release(charge)
-
     merge_method(names[0], DataAccess.STATISTICS)(plain)
-    merge_method(names[1], DataAccess.GRADIENTS, has_private_form=True)(charging)
-    merge_method(names[2], DataAccess.GRADIENTS, has_private_form=True)(plain)
     yield
     for name in names:
         del registry._METHODS[name]
@@ -93,18 +86,12 @@ def test_a_method_without_private_form_is_refused(pair: list[TaskVector], lookin
         merge(pair, "looks", data=Private([1], 0.5, "letters"))
 
 
-def test_a_private_method_must_charge_its_run(pair: list[TaskVector], looking: None) -> None:
-    data = Private([1], 0.5, "letters")
-    charged = merge(pair, "charges", data=data)
-    assert [run.run_id for run in charged.runs] == ["run ffa_lora 3", "the choice"]
-    with pytest.raises(BrokenGuaranteeError, match="run of the merge method"):
-        merge(pair, "forgets to charge", data=data)
-
-
 def test_a_budget_must_be_positive() -> None:
     for epsilon in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ConfigurationError, match="epsilon"):
             Private([1], epsilon, "letters")
+    with pytest.raises(ConfigurationError, match="delta"):
+        Private([1], 0.5, "letters", delta=1.0)
 
 
 def test_nothing_is_not_merged(pair: list[TaskVector]) -> None:

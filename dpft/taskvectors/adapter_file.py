@@ -1,0 +1,211 @@
+"""Adapters in peft's files, read one module at a time: the shape of each part is known before.
+
+A reader of `dpft.adapters.algebra` reads a subset of tensors as it reads all of them, so that it is
+called on shapes alone first, and on the tensors of one module when its part is asked for.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from dpft.adapters.algebra import Delta, Part, Source, read
+from dpft.artefact_digest import StoredTensor, read_header
+from dpft.errors import ConfigurationError
+
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "adapter_config",
+    "as_stored",
+    "read_lazily",
+    "read_whole",
+    "shapes_in",
+]
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_DTYPES = {
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "U8": torch.uint8,
+}
+# Where the name of a module ends, by kind; other kinds are read in one piece.
+_MARKS = {
+    "LORA": ".lora_",
+    "DPFT_FFA_LORA": ".lora_",
+    "IA3": "",
+    "LN_TUNING": "",
+    "DPFT_BOTTLENECK": ".dpft_bottleneck_",
+}
+
+
+def adapter_config(folder: Path) -> Any:
+    """Read peft's configuration of an adapter.
+
+    Args:
+        folder: Folder of the adapter.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigurationError: If a file of the adapter is missing, or the configuration is damaged.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise ConfigurationError(
+            f"Expected {folder} to hold {' and '.join(missing)}. It is no adapter that peft saved "
+            "with safetensors; other formats run code when they are read. Name the folder of an "
+            "adapter or of a run."
+        )
+    try:
+        return PeftConfig.from_pretrained(str(folder))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"Expected {folder / CONFIG} to be a configuration of peft ({error}). What the tensors "
+            "mean would not be known. Take the file from the original run."
+        ) from error
+
+
+def shapes_in(path: Path) -> dict[str, torch.Tensor]:
+    """Return tensors without content for those in a file, from its header alone.
+
+    Args:
+        path: A safetensors file.
+
+    Raises:
+        BrokenGuaranteeError: If it is no such file, or not whole.
+        ConfigurationError: If a type is unknown.
+
+    Privacy:
+        Nothing, no data touched: released weights
+        (`test_a_dry_run_reads_no_tensor`).
+    """
+    return {name: _shape(name, each) for name, each in read_header(path).tensors.items()}
+
+
+def as_stored(dtype: torch.dtype) -> str:
+    """Return what safetensors calls a type.
+
+    Args:
+        dtype: Of a tensor.
+
+    Raises:
+        ConfigurationError: If it is not stored.
+
+    Privacy:
+        Nothing, no data touched.
+
+    Example:
+        >>> as_stored(torch.bfloat16)
+        'BF16'
+    """
+    names = [name for name, each in _DTYPES.items() if each is dtype]
+    if not names:
+        raise ConfigurationError(
+            f"Expected dtype={dtype} to be one of {', '.join(_DTYPES)}. Other types are not "
+            "stored. Convert the tensors first."
+        )
+    return names[0]
+
+
+def read_lazily(path: Path, source: Source) -> Delta:
+    """Read an adapter whose parts are read when they are asked for, and not kept.
+
+    Args:
+        path: Its file.
+        source: Configuration, base model and starts; the tensors are not looked at.
+
+    Returns:
+        The delta. The change by DoRA depends on the base model and is read at once.
+
+    Raises:
+        ConfigurationError: If the adapter cannot be read exactly.
+
+    Privacy:
+        Nothing, no data touched: released weights (`test_a_lazily_read_adapter_is_the_adapter`).
+    """
+    if getattr(source.config, "use_dora", False):
+        return read_whole(dataclasses.replace(source, tensors=load_file(path)))
+    shapes = shapes_in(path)
+    whole = read_whole(dataclasses.replace(source, tensors=shapes))
+    groups: dict[str, Sequence[str]] = {}
+    for names in _groups(shapes, source.config).values():
+        known = dataclasses.replace(source, tensors={name: shapes[name] for name in names})
+        groups |= dict.fromkeys(read_whole(known).parts, names)
+    return dataclasses.replace(whole, parts=_Parts(path, source, groups))
+
+
+def read_whole(source: Source) -> Delta:
+    """Read what peft saved of an adapter, or the shapes of it.
+
+    Args:
+        source: Configuration and tensors.
+
+    Returns:
+        The delta.
+
+    Raises:
+        ConfigurationError: If the kind has no verified algebra, or a tensor is missing.
+
+    Privacy:
+        Nothing, no data touched: released weights.
+    """
+    try:
+        return read(source)
+    except KeyError as error:
+        raise ConfigurationError(
+            f"Expected the tensor {error} in the file of the adapter. A part that is dropped would "
+            "change what the adapter does. Take the whole file."
+        ) from error
+
+
+class _Parts(Mapping[str, Part]):
+    """Parts in a file; the tensors of one module are read at a time."""
+
+    def __init__(self, path: Path, source: Source, groups: Mapping[str, Sequence[str]]) -> None:
+        self._path, self._source, self._groups = path, source, groups
+
+    def __getitem__(self, place: str) -> Part:
+        names = self._groups[place]
+        with safe_open(self._path, framework="pt") as file:
+            # Copies: the file is mapped into memory, and what is mapped would stay there.
+            tensors = {name: file.get_tensor(name).clone() for name in names}
+        return read(dataclasses.replace(self._source, tensors=tensors)).parts[place]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+
+def _groups(names: Mapping[str, torch.Tensor], config: Any) -> dict[str, list[str]]:
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    mark = _MARKS.get(kind)
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        owner = "" if mark is None else name.partition(mark)[0] if mark else name
+        groups.setdefault(owner, []).append(name)
+    return groups
+
+
+def _shape(name: str, stored: StoredTensor) -> torch.Tensor:
+    if stored.dtype not in _DTYPES:
+        raise ConfigurationError(
+            f"Expected dtype={stored.dtype} of {name} to be one of {', '.join(_DTYPES)}. Sums of "
+            "other types are not verified. Save the adapter in float32."
+        )
+    return torch.empty(stored.shape, dtype=_DTYPES[stored.dtype], device="meta")
