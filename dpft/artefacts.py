@@ -50,6 +50,7 @@ def run_record(
         run_id=run_id,
         dataset_id=plan.privacy.dataset_id,
         mechanism=step.mechanism,
+        unit=plan.privacy.covers,
         adjacency=plan.length.adjacency,
         num_records=plan.length.num_records,
         expected_batch_size=plan.length.expected_batch_size,

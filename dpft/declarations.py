@@ -63,9 +63,8 @@ def taken_as_public(plan: PrivacyPlan) -> tuple[str, ...]:
     """
     privacy = plan.privacy
     facts = {
-        "The number of training records: it was declared public.": (
-            plan.length.adjacency is Adjacency.ZERO_OUT
-        ),
+        f"The number of {'users' if privacy.samples_users else 'training records'}: it was "
+        "declared public.": plan.length.adjacency is Adjacency.ZERO_OUT,
         "Held-out records, on which metrics were taken: they were declared public.": (
             privacy.evaluation is EvaluationStatus.PUBLIC
         ),

@@ -70,6 +70,8 @@ def _planned(plan: PrivacyPlan) -> dict[str, Any]:
         "accountant": privacy.accountant,
         "dataset_id": privacy.dataset_id,
         "mode": privacy.mode,
+        "unit": privacy.covers,
+        "records_per_user": privacy.records_per_user,
     }
     return _fields("privacy", values)
 

@@ -5,6 +5,7 @@ A metric on public records costs nothing and has no entry; without a declaration
 
 from dpft.accounting import RunRecord
 from dpft.accounting.dataset_use import Partition
+from dpft.accounting.run_record import LedgerReference
 from dpft.privacy import Privacy, PrivacyPlan
 
 __all__ = ["held_out_name", "metric_id", "metric_record", "training_part"]
@@ -19,12 +20,15 @@ def metric_id(run_id: str) -> str:
     return f"{run_id}-metric"
 
 
-def metric_record(plan: PrivacyPlan, run_id: str) -> RunRecord | None:
+def metric_record(
+    plan: PrivacyPlan, run_id: str, ledger: LedgerReference | None = None
+) -> RunRecord | None:
     """Return the entry of a run's metric in its certificate.
 
     Args:
         plan: The plan of the run.
         run_id: Random name of the run.
+        ledger: Where the run stands in a ledger, which charged the metric with it.
 
     Returns:
         The entry, or None if nothing is charged. It stands from the start: a run that ends before
@@ -54,6 +58,7 @@ def metric_record(plan: PrivacyPlan, run_id: str) -> RunRecord | None:
         accountant=privacy.accountant.value,
         partition=_part(privacy, "held out"),
         divisor=privacy.evaluation_records,
+        ledger=ledger,
     )
 
 

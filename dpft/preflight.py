@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss
+from dpft.engine.grouping import Grouping
 from dpft.engine.precision import full_precision
 from dpft.engine.probe import untouched
 from dpft.engine.record_gradients import RecordGradients, zero_sums
@@ -153,6 +154,7 @@ def run_preflight(engine: Engine, records: SyntheticRecords, privacy: Privacy) -
         Check("norm by the form used / norm", _largest_ratio(used, full), _OVERSTATED),
         Check("frozen parameters that changed", float(_sums(engine.model) != sums), 0.0),
         Check("largest contribution / clip norm", _largest(engine, raw, privacy), 1.0),
+        *_checks_of_users(gradients, singles, tolerance if privacy.samples_users else None),
     )
     report = PreflightReport(checks)
     failed = [check for check in checks if not check.passed]
@@ -282,6 +284,26 @@ def _error(got: Sequence[_Gradients], expected: Sequence[_Gradients]) -> float:
             if worst != worst:  # noqa: PLR0124 - NaN: no comparison may pass from here on
                 return worst
     return worst
+
+
+def _checks_of_users(
+    gradients: RecordGradients, singles: Sequence[_Gradients], tolerance: float | None
+) -> list[Check]:
+    """Check the joint gradient of all records as one user; nothing without a tolerance."""
+    if tolerance is None:
+        return []
+    device = next(iter(singles[0].values())).device
+    joint = gradients.joined(Grouping.of([len(singles)], device))
+    sums = {name: sum(one[name] for one in singles) for name in singles[0]}
+    got = {name: grads[0] for name, grads in joint.instantiated().items()}
+    expected: _Gradients = {name: torch.as_tensor(total) for name, total in sums.items()}
+    norm = torch.stack([total.double().norm() for total in expected.values()]).norm().unsqueeze(0)
+    used = joint.raw_norms()
+    return [
+        Check("a user's joint gradient equals a loop", _error([got], [expected]), tolerance),
+        Check("norm of a user / norm by the form used", _largest_ratio(norm, used), 1 + tolerance),
+        Check("norm of a user by the form used / norm", _largest_ratio(used, norm), _OVERSTATED),
+    ]
 
 
 def _unreached(engine: Engine, singles: Sequence[_Gradients]) -> list[str]:

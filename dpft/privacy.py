@@ -21,6 +21,8 @@ from dpft.accounting import (
     Mechanism,
     PoissonGaussian,
     PrivacyTarget,
+    Unit,
+    UserPoissonGaussian,
     calibrate,
     epsilon,
     steps_from_epochs,
@@ -83,12 +85,14 @@ class Privacy:
         delta: Target delta, in (0, 1 / num_records).
         epsilon: Target epsilon, > 0; the noise is calibrated to it.
         noise_multiplier: Noise std divided by the clip norm, > 0, no unit.
-        num_records: Public number of records N. Unset: the row count is declared public and the
-            neighbouring relation becomes zero-out.
+        num_records: Public number N of what is sampled: records, or users where these are sampled
+            whole. Unset: the count is declared public and the neighbouring relation becomes
+            zero-out.
         expected_batch_size: Public mean of the Poisson sample and divisor of the noisy sum.
         epochs: Expected passes over the data; steps = epochs x ceil(N / expected_batch_size).
         steps: Number of optimiser steps.
-        clip_norm: Bound C on the l2 norm of one record's contribution.
+        clip_norm: Bound C on the l2 norm of one record's contribution, or of one user's where users
+            are sampled whole.
         clipping: How the bound is enforced.
         accountant: Which accountant turns the run into epsilon.
         dataset_id: Name under which the data set appears in certificates.
@@ -99,9 +103,14 @@ class Privacy:
             Unset: their row count is declared public; to be given wherever `num_records` is.
         evaluation_split: Public rule that keeps held-out and training records apart, as in
             "sha256(user id) mod 10 = 0". Unset: a record may be in both, and costs add up.
+        unit: What the guarantee covers. Unset: the task decides, else a record. A `user` is sampled
+            with all records, whose joint gradient is clipped, unless `records_per_user` is given.
+        records_per_user: Public number k of records that a user has at most, with unit=user:
+            records are then sampled and clipped one by one, and the noise is such that k of them
+            are covered. Further records of a user are never used.
         mode: `not_private` switches clipping and noise off, and every artefact says so.
         ledger: File of the ledger that charges the run. Unset: `$DPFT_LEDGER`, else
-            dpft-ledger.sqlite beside the run folder. Never changes epsilon.
+            dpft-ledger.sqlite beside the parent of the run folder. Never changes epsilon.
 
     Raises:
         ConfigurationError: If a field is out of range, or fields contradict each other.
@@ -128,14 +137,45 @@ class Privacy:
     evaluation_epsilon: _PositiveFloat | None = None
     evaluation_records: _PositiveInt | None = None
     evaluation_split: Annotated[str, Field(min_length=1)] | None = None
+    unit: Unit | None = None
+    records_per_user: _PositiveInt | None = None
     mode: PrivacyMode = PrivacyMode.PRIVATE
     ledger: str | None = None
 
     def __post_init__(self) -> None:
         """Check the rules that span several fields, and report all that are broken at once."""
-        problems = [*self._noise_problems(), *self._length_problems(), *self._evaluation_problems()]
+        problems = [
+            *self._noise_problems(),
+            *self._length_problems(),
+            *self._evaluation_problems(),
+            *self._unit_problems(),
+        ]
         if problems:
             raise ConfigurationError(problems)
+
+    @property
+    def covers(self) -> Unit:
+        """What the guarantee covers: a record unless somebody said otherwise."""
+        return self.unit or Unit.RECORD
+
+    @property
+    def samples_users(self) -> bool:
+        """Whether users are sampled and clipped whole, with all their records."""
+        return self.covers is Unit.USER and self.records_per_user is None
+
+    def _unit_problems(self) -> list[str]:
+        problems = []
+        if self.records_per_user is not None and self.covers is not Unit.USER:
+            problems.append(
+                f"Expected records_per_user={self.records_per_user} with unit=user alone. A record "
+                "is a record, whoever owns it. Set unit=user, or unset records_per_user."
+            )
+        if self.covers is Unit.USER and self.evaluation is EvaluationStatus.NOISY:
+            problems.append(
+                "Expected evaluation=public or none with unit=user, not noisy. Its noise covers "
+                "one held-out record, and a user may have several. Set evaluation=none."
+            )
+        return problems
 
     def _noise_problems(self) -> list[str]:
         given = (self.epsilon is not None) + (self.noise_multiplier is not None)
@@ -224,7 +264,8 @@ class Privacy:
         """Fix every public number of the run, before any data or model is touched.
 
         Args:
-            row_count: Number of rows in the training data; used only if `num_records` is unset.
+            row_count: Number of rows in the training data, or of users where these are sampled
+                whole; used only if `num_records` is unset.
 
         Returns:
             The plan, with the calibrated noise multiplier.
@@ -283,6 +324,7 @@ class Privacy:
             delta=self.delta,
             accountant=self.accountant,
             adjacency=length.adjacency,
+            records_per_user=self.records_per_user,
             beside=() if metric is None else (metric,),
         )
         run = calibrate(target, sample_rate=length.sample_rate, steps=length.steps)
@@ -294,7 +336,7 @@ class PlannedLength:
     """How long a run is and how it samples: public integers, decided once.
 
     Args:
-        num_records: Public number of records N, >= 1.
+        num_records: Public number N of records, or of users where these are sampled whole, >= 1.
         expected_batch_size: Mean of the Poisson sample, in [1, N].
         steps: Number of optimiser steps, >= 1.
         adjacency: Neighbouring relation the numbers are meant for.
@@ -342,14 +384,18 @@ class PrivacyPlan:
         """Standard deviation of the noise on the clipped sum, in units of the gradient."""
         return self.noise_multiplier * self.privacy.clip_norm
 
-    def mechanism(self, steps: int | None = None) -> PoissonGaussian:
+    def mechanism(self, steps: int | None = None) -> PoissonGaussian | UserPoissonGaussian:
         """Return the mechanism of the first `steps` steps (default: all planned ones)."""
-        return PoissonGaussian(
-            noise_multiplier=self.noise_multiplier,
-            sample_rate=self.length.sample_rate,
-            steps=self.length.steps if steps is None else steps,
-            adjacency=self.length.adjacency,
+        noise, rate, adjacency = (
+            self.noise_multiplier,
+            self.length.sample_rate,
+            self.length.adjacency,
         )
+        count = self.length.steps if steps is None else steps
+        most = self.privacy.records_per_user
+        if most is not None:
+            return UserPoissonGaussian(noise, rate, count, most, adjacency)
+        return PoissonGaussian(noise, rate, count, adjacency, unit=self.privacy.covers)
 
     def epsilon(self, steps: int | None = None, *, grid: Grid = DEFAULT_GRID) -> float:
         """Return epsilon at the plan's delta after `steps` steps (default: all planned ones).

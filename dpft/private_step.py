@@ -11,20 +11,22 @@ import torch
 from torch import nn
 
 from dpft import adapters
-from dpft.accounting import PoissonGaussian
+from dpft.accounting import PoissonGaussian, Unit, UserPoissonGaussian
 from dpft.charges import Charges
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss, modes_of
 from dpft.engine.refusals import refuse_other_parameters, refuse_unsupported_optimizer
-from dpft.errors import BrokenGuaranteeError
+from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.inheritance import Inheritance
+from dpft.joint_gradients import add_clipped_users, add_plain_gradient
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport, SyntheticRecords, run_preflight
 from dpft.privacy import Privacy, PrivacyPlan
 from dpft.randomness import PinnedRandomness, Purpose, SecretRandomness, Stream
 from dpft.records import Collate, Row
-from dpft.sampling import LogicalBatch, PoissonSampler
+from dpft.sampling import LogicalBatch, PoissonSampler, Sampler, UserSampler
 from dpft.synthetic import synthetic_rows
+from dpft.users import Users, owners_in
 
 __all__ = ["PrivateStep", "StepSettings"]
 
@@ -73,7 +75,8 @@ class PrivateStep:
             scale or clip gradients by itself.
 
     Privacy:
-        One record changes the noised sum by at most C = `privacy.clip_norm` before noise of std
+        One record (one user, where users are sampled whole: G_b is then the mean over the user's
+        records) changes the noised sum by at most C = `privacy.clip_norm` before noise of std
         `noise_multiplier` x C on every trainable entry. Released: every iterate. Assumed: Poisson
         sampling by `batches`, the stated neighbouring relation, exact per-record gradients
         (preflight). Tests: `tests/dpft/test_private_step.py`.
@@ -152,7 +155,7 @@ class PrivateStep:
         return self._randomness.is_pinned
 
     @property
-    def mechanism(self) -> PoissonGaussian | None:
+    def mechanism(self) -> PoissonGaussian | UserPoissonGaussian | None:
         """The mechanism of the steps taken so far, None if there were none or without noise."""
         if not self.plan.is_private or self.steps_taken == 0:
             return None
@@ -166,7 +169,7 @@ class PrivateStep:
     @property
     def sampler(self) -> str:
         """Name of the sampler, for the report."""
-        return PoissonSampler.name
+        return UserSampler.name if self._privacy.samples_users else PoissonSampler.name
 
     @property
     def generator(self) -> str:
@@ -178,29 +181,39 @@ class PrivateStep:
         """Epsilon at the plan's delta after the steps taken so far; inf if not private."""
         return self.plan.epsilon(self.steps_taken) if self.is_private else float("inf")
 
-    def batches(self, records: Sequence[Row], collate: Collate) -> Iterator[LogicalBatch]:
+    def batches(
+        self, records: Sequence[Row], collate: Collate, owners: Sequence[str] | None = None
+    ) -> Iterator[LogicalBatch]:
         """Fix the plan, run the preflight, and yield the planned number of logical batches.
 
         Args:
-            records: Encoded records, one unit of privacy each.
+            records: Encoded records.
             collate: Makes a mapping of tensors [B, ...] of a list of records.
+            owners: Name of the owner of each record, as `dpft.users.owners_in` returns them; given
+                exactly where the unit of privacy is a user.
 
         Yields:
             Opaque logical batches; give each to the step before asking for the next.
 
         Raises:
-            BrokenGuaranteeError: If the preflight fails, or a batch is left unused.
-            ConfigurationError: If the plan is not possible.
+            BrokenGuaranteeError: If the preflight fails, a batch is left unused, or a user has
+                more records than the guarantee counts with.
+            ConfigurationError: If the plan is not possible, or owners do not fit the unit.
         """
         if self._plan is not None:
             raise BrokenGuaranteeError(
                 "Expected batches() to be called once for each PrivateStep. Every further pass "
                 "would cost privacy that was not accounted for. Build a new PrivateStep."
             )
-        self._plan = self._privacy.plan(len(records))
+        users = _users(self._privacy, records, owners)
+        whole = users if self._privacy.samples_users else None
+        self._plan = self._privacy.plan(len(records if whole is None else whole))
         if self._plan.is_private:
             self._fly(records, collate)
-        return self._draw(PoissonSampler(records, collate, self._plan.length, self._randomness))
+        length, randomness = self._plan.length, self._randomness
+        if whole is None:
+            return self._draw(PoissonSampler(records, collate, length, randomness))
+        return self._draw(UserSampler(records, whole, collate, length, randomness))
 
     def __call__(self, batch: LogicalBatch) -> None:
         """Take one step.
@@ -271,7 +284,7 @@ class PrivateStep:
         self.preflight = run_preflight(self._engine, synthetic, self._privacy)
         self._modes = modes_of(self._engine.model)
 
-    def _draw(self, sampler: PoissonSampler) -> Iterator[LogicalBatch]:
+    def _draw(self, sampler: Sampler) -> Iterator[LogicalBatch]:
         for step in range(self._steps_taken, self.plan.length.steps):
             self._refuse_after_failure()
             self._pending = self._charged(sampler, step)
@@ -282,7 +295,7 @@ class PrivateStep:
                     "looked at and dropped is not accounted for. Call step(batch) in the loop."
                 )
 
-    def _charged(self, sampler: PoissonSampler, step: int) -> LogicalBatch:
+    def _charged(self, sampler: Sampler, step: int) -> LogicalBatch:
         """Charge a step, and only then draw its sample."""
         self._steps_taken = step + 1
         if self._charges is not None:
@@ -295,8 +308,12 @@ class PrivateStep:
         total = ClippedSum(self._engine.parameters, privacy.clipping, privacy.clip_norm)
         with torch.random.fork_rng():
             torch.manual_seed(self._randomness.forward_seed(batch.step))
-            for physical in batch.physical_batches(self._settings.performance):
-                total.add(self._engine.gradients(physical))
+            if privacy.samples_users:
+                for users in batch.user_batches(self._settings.performance):
+                    add_clipped_users(self._engine, users, total)
+            else:
+                for physical in batch.physical_batches(self._settings.performance):
+                    total.add(self._engine.gradients(physical))
         return total
 
     def _release(self, total: ClippedSum, step: int) -> None:
@@ -312,15 +329,52 @@ class PrivateStep:
     def _plain_gradient(self, batch: LogicalBatch) -> None:
         """Ordinary gradient of the sampled records, for runs that are not private."""
         self._optimizer.zero_grad(set_to_none=True)
+        divisor = self.plan.length.expected_batch_size
         with torch.random.fork_rng():
             torch.manual_seed(self._randomness.forward_seed(batch.step))
-            for physical in batch.physical_batches(self._settings.performance):
-                losses = self._engine.loss(self._engine.model, physical)
-                torch.autograd.backward(losses.sum() / self.plan.length.expected_batch_size)
+            if self._privacy.samples_users:
+                for users in batch.user_batches(self._settings.performance):
+                    add_plain_gradient(self._engine, users, divisor)
+            else:
+                for physical in batch.physical_batches(self._settings.performance):
+                    losses = self._engine.loss(self._engine.model, physical)
+                    torch.autograd.backward(losses.sum() / divisor)
 
     def _check_optimizer(self) -> None:
         refuse_unsupported_optimizer(self._optimizer)
         refuse_other_parameters(self._optimizer, self._engine.parameters)
+
+
+def _users(privacy: Privacy, records: Sequence[Row], owners: Sequence[str] | None) -> Users | None:
+    """Return whose the records are, None where the unit is a record.
+
+    Raises:
+        ConfigurationError: If owners are missing, or given where nobody asks for them.
+        BrokenGuaranteeError: If a user has more records than the guarantee counts with.
+    """
+    if (owners is None) != (privacy.covers is Unit.RECORD):
+        raise ConfigurationError(
+            f"Expected owners of the records exactly with unit=user, got unit="
+            f"{privacy.covers.value} {'without' if owners is None else 'with'} them. A guarantee "
+            "for users needs to know whose the records are. Name their owners "
+            "(EncodingSettings.user_field, task.group_by), or set unit=record."
+        )
+    if owners is None:
+        return None
+    names = owners_in([{"owner": owner} for owner in owners], "owner")
+    if len(names) != len(records):
+        raise ConfigurationError(
+            "Expected one owner for each record. A record that belongs to nobody is covered by no "
+            "guarantee. Give as many owners as records."
+        )
+    users = Users(names)
+    most = privacy.records_per_user
+    if most is not None and any(len(users.records_of(each)) > most for each in range(len(users))):
+        raise BrokenGuaranteeError(
+            f"Expected no user to have more than records_per_user={most} records. The noise covers "
+            "so many of them. Keep the positions that dpft.users.first_of_each returns."
+        )
+    return users
 
 
 def _source(pinned: object) -> SecretRandomness:

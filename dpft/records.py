@@ -16,6 +16,7 @@ __all__ = [
     "encode",
     "length_of",
     "length_sorted_batches",
+    "user_batches",
 ]
 
 Row = Mapping[str, Any]
@@ -31,6 +32,8 @@ class EncodingSettings:
         text_field: Column of the text.
         pair_field: Column of a second text, None for single texts.
         label_field: Column of the label, None for unlabelled records.
+        user_field: Column that names the owner of a record, which is no input of the model; to be
+            given exactly where the unit of privacy is a user.
         max_length: Most tokens of a record, special ones included; longer ones are cut.
 
     Privacy:
@@ -40,6 +43,7 @@ class EncodingSettings:
     text_field: str = "text"
     pair_field: str | None = None
     label_field: str | None = "label"
+    user_field: str | None = None
     max_length: int = 128
 
 
@@ -118,6 +122,37 @@ def length_sorted_batches(lengths: Sequence[int], performance: Performance) -> I
         size = max(1, min(performance.max_physical_batch, performance.token_budget // longest))
         yield order[start : start + size]
         start += size
+
+
+def user_batches(lengths: Sequence[Sequence[int]], performance: Performance) -> Iterator[list[int]]:
+    """Cut users into physical batches that hold whole users, each within the token budget.
+
+    Users of as many records stand together, because the joint gradients of a batch are laid out
+    for the largest number of records that one of its users has.
+
+    Args:
+        lengths: For each user the lengths of the records in tokens.
+        performance: Token budget and largest batch.
+
+    Yields:
+        Positions of the users of one physical batch. A user who exceeds the budget stands alone.
+
+    Privacy:
+        Any cut gives the same clipped sum: order inside a logical batch cannot matter.
+    """
+    longest = [max(each) for each in lengths]
+    chosen: list[int] = []
+    for user in sorted(range(len(lengths)), key=lambda user: (-len(lengths[user]), -longest[user])):
+        candidate = [*chosen, user]
+        records = len(candidate) * len(lengths[candidate[0]])
+        tokens = records * max(longest[each] for each in candidate)
+        within = records <= performance.max_physical_batch and tokens <= performance.token_budget
+        if chosen and not within:
+            yield chosen
+            candidate = [user]
+        chosen = candidate
+    if chosen:
+        yield chosen
 
 
 def length_of(row: Row) -> int:

@@ -9,24 +9,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dpft.accounting import DEFAULT_GRID, Adjacency, Certificate, RepeatAndSelect, RunRecord
+from dpft.accounting import (
+    DEFAULT_GRID,
+    Adjacency,
+    Certificate,
+    RepeatAndSelect,
+    RunRecord,
+    Unit,
+)
+from dpft.accounting.profile import AttackBound, detection_bound
 from dpft.accounting.run_record import SelectionStatus
 from dpft.charges import RunHistory
 from dpft.held_out import metric_id
 from dpft.privacy import ClippingStyle, EvaluationStatus, Privacy, PrivacyPlan
-from dpft.rendering import inline, render
+from dpft.rendering import basis_in_words, inline, percent_rounded_up, render
 from dpft.run_folder import environment, write_whole
 
-__all__ = ["Check", "Preflight", "ReportFacts", "detection_bound", "write_report"]
+__all__ = ["Check", "Preflight", "ReportFacts", "write_report"]
 
 _FALSE_ALARM_RATE = 0.01
 _NEIGHBOURS = {
-    Adjacency.ADD_OR_REMOVE: "one record is there or not (add or remove)",
+    Adjacency.ADD_OR_REMOVE: "one {unit} is there or not (add or remove)",
     Adjacency.ZERO_OUT: (
-        "one record counts or contributes nothing at all (zero-out); the number of records is "
+        "one {unit} counts or contributes nothing at all (zero-out); the number of {counted} is "
         "declared public"
     ),
-    Adjacency.REPLACE_ONE: "one record is exchanged for any other (replace one)",
+    Adjacency.REPLACE_ONE: "one {unit} is exchanged for any other (replace one)",
 }
 _CLIPPING = {
     ClippingStyle.FLAT: "scaled by min(1, C / norm)",
@@ -85,6 +93,7 @@ class ReportFacts:
         history: Starts of the process, steps charged, updates kept.
         certificate: All runs that epsilon counts; None where there is no other.
         budget: Which budgets the run was charged to; None if it is in no ledger.
+        notes: Public sentences on the data.
         pinned_randomness: Whether a test chose the randomness: then nothing is private.
         title: First heading.
 
@@ -99,6 +108,7 @@ class ReportFacts:
     history: RunHistory
     certificate: Certificate | None = None
     budget: str | None = None
+    notes: tuple[str, ...] = ()
     pinned_randomness: bool = False
     title: str = "Privacy report"
 
@@ -142,56 +152,55 @@ def write_report(folder: Path, facts: ReportFacts) -> Path:
     return path
 
 
-def detection_bound(epsilon: float, delta: float, false_alarm_rate: float) -> float:
-    """Bound how often an attacker detects a record at a given rate of false alarms.
-
-    Args:
-        epsilon: Of the guarantee, >= 0.
-        delta: Of the guarantee, in [0, 1].
-        false_alarm_rate: Share of absent records that the attacker calls present, in [0, 1].
-
-    Returns:
-        Largest possible share of present records that are called present.
-
-    Privacy:
-        Nothing, no data touched.
-
-    References:
-        Kairouz et al. 2015 (1311.0776), theorem 2.1.
-
-    Example:
-        >>> round(detection_bound(1.0, 0.0, 0.01), 4)
-        0.0272
-    """
-    if not math.isfinite(epsilon):
-        return 1.0
-    low = math.exp(min(epsilon, 700.0)) * false_alarm_rate + delta
-    high = 1.0 - math.exp(-epsilon) * (1.0 - delta - false_alarm_rate)
-    return min(low, high, 1.0)
-
-
 def _values(facts: ReportFacts) -> dict[str, Any]:
     run, plan = facts.run, facts.plan
-    bound = detection_bound(facts.epsilon, run.delta, _FALSE_ALARM_RATE)
+    bound = _attack_bound(facts)
     return {
         "facts": facts,
         "run": run,
         "plan": plan,
         "history": facts.history,
-        "neighbours": _NEIGHBOURS[facts.adjacency],
+        "clipped": _clipped(plan.privacy),
+        "neighbours": _NEIGHBOURS[facts.adjacency].format(
+            unit=run.unit.value, counted="users" if plan.privacy.samples_users else "records"
+        ),
+        "owned": _owned(plan.privacy),
         "clipping": _CLIPPING[plan.privacy.clipping],
         "grid": f"{DEFAULT_GRID.value_discretization_interval:g}",
         "false_alarms": f"{_FALSE_ALARM_RATE:.0%}",
-        "detected": _percent_rounded_up(bound),
+        "detected": percent_rounded_up(bound.rate),
+        "detected_from": basis_in_words(bound, run.delta),
         "evaluation": _evaluation(plan),
         "selection": _selection(run),
         "environment": environment(),
     }
 
 
-def _percent_rounded_up(share: float) -> str:
-    """Never understate: 2.711% becomes 2.72%."""
-    return f"{math.ceil(share * 10_000) / 100:.2f}%"
+def _clipped(privacy: Privacy) -> str:
+    """Return what is clipped as a whole."""
+    if privacy.samples_users:
+        return "each user's joint gradient (the mean over all the user's records)"
+    return "each record's whole gradient"
+
+
+def _owned(privacy: Privacy) -> str | None:
+    """Return how the records of a user are counted, None where the unit is a record."""
+    if privacy.covers is Unit.RECORD:
+        return None
+    if privacy.samples_users:
+        return "a user enters a step with all records or with none"
+    return (
+        f"at most {privacy.records_per_user} of each user, the first by a keyed hash of their "
+        "content; further ones are never used, and epsilon counts so many"
+    )
+
+
+def _attack_bound(facts: ReportFacts) -> AttackBound:
+    """Return the bound of all runs that are counted; of epsilon alone where they are not given."""
+    if facts.certificate is not None and facts.is_private:
+        return facts.certificate.attack_bound(_FALSE_ALARM_RATE, facts.run.delta)
+    rate = detection_bound(facts.epsilon, facts.run.delta, _FALSE_ALARM_RATE)
+    return AttackBound(rate, from_curve=False)
 
 
 def _evaluation(plan: PrivacyPlan) -> str:

@@ -28,6 +28,7 @@ from dpft.errors import ConfigurationError
 from dpft.fingerprint import fingerprint
 from dpft.held_out import metric_record
 from dpft.inheritance import Inheritance, inherited, mark_trained, mark_training
+from dpft.intake import taken_in
 from dpft.ledger_place import ledger_place
 from dpft.optim import Optim
 from dpft.optimisation import Optimisation
@@ -40,6 +41,7 @@ from dpft.randomness import SecretRandomness
 from dpft.records import EncodingSettings, Row, collate, encode
 from dpft.report import ReportFacts
 from dpft.run_folder import RunFolder
+from dpft.users import without_owner
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -66,6 +68,9 @@ class FitOptions:
         started_from: Folders of earlier runs or adapters that the model holds where nothing in it
             tells of them, as an adapter that was loaded for further training. Their certificates
             are composed with that of the run.
+        notes: Public sentences on the data, for the report.
+        declared_public: Public sentences on what was read off the records and is covered by no
+            guarantee; the certificate holds them.
         declared: What else the run uses that may have seen private records, such as class weights
             in the loss or a vocabulary of other origin than the base model's: public, or unknown,
             which makes epsilon infinite.
@@ -86,6 +91,8 @@ class FitOptions:
     booking: Booking | None = None
     started_from: tuple[Path | str, ...] = ()
     declared: tuple[Input, ...] = ()
+    notes: tuple[str, ...] = ()
+    declared_public: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +168,9 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
 
     Args:
         model: A transformers model; with `adapter` it is changed in place as by peft.
-        records: Training records, one unit of privacy each: texts and labels, which `tokenizer`
-            encodes, or rows that are encoded already.
+        records: Training records: texts and labels, which `tokenizer` encodes, or rows that are
+            encoded already. Each is a unit of privacy, unless `privacy.unit` is a user:
+            `options.encoding.user_field` then names the column of their owners.
         loss: Callable (model, batch) -> losses [B], each of its own record only (`dpft.losses`).
         privacy: The guarantee asked for.
         tokenizer: Encodes texts and gives the padding token; needed unless rows are encoded.
@@ -184,7 +192,8 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
         UnsupportedError: If the model cannot be clipped exactly.
 
     Privacy:
-        One record changes each noised sum by at most `privacy.clip_norm`. Released: every
+        One record (or user, see `Privacy.unit`) changes each noised sum by at most
+        `privacy.clip_norm`. Released: every
         iterate, so also the final adapter, and public numbers. Assumed: the stated neighbouring
         relation, Poisson sampling as carried out here, exact per-record gradients (preflight).
         Earlier runs that the model started from are found and counted (`dpft.inheritance`).
@@ -195,17 +204,21 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
     """
     chosen = options or FitOptions()
     _check_options(chosen, out, privacy)
-    plan = privacy.plan(len(records))
+    intake = taken_in(records, privacy, chosen.encoding.user_field)
+    plan = privacy.plan(intake.count)
     declared = declared_inputs(model, tokenizer, chosen.declared)
     started = inherited(model, chosen.started_from).and_declared(declared)
-    rows = _encoded(records, tokenizer, chosen.encoding)
+    rows = _encoded(intake.rows, tokenizer, chosen.encoding)
     folder = _folder(out, resume=chosen.resume)
     with ExitStack() as stack:
         booking = chosen.booking
         if booking is None:
-            booking = book_beside(plan, records, folder, secret=chosen.step.randomness is None)
+            charged = intake.charged
+            booking = book_beside(plan, charged, folder, secret=chosen.step.randomness is None)
             stack.enter_context(booking or nullcontext())
-        trained, started = _with_adapter(model, adapter, chosen, started)
+        public = booking and booking.public_part("the adapter could not be added to the model")
+        with public or nullcontext():
+            trained, started = _with_adapter(model, adapter, chosen, started)
         mechanism = plan.mechanism() if plan.is_private else None
         started.require_composable(mechanism, plan.privacy.delta)
         settings = dataclasses.replace(
@@ -215,17 +228,17 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
         loop = _Loop(trained, plan, loss, optim or Optim(), folder)
         loop.hold(chosen, booking, stack)
         if booking is not None:
-            resumed = records if chosen.booking is None and not booking.is_new else None
+            resumed = intake.charged if chosen.booking is None and not booking.is_new else None
             booking.refuse_another(plan, resumed, secret=chosen.step.randomness is None)
         step = loop.step(chosen.step)
-        rate = loop.run(step, rows, _padding(tokenizer, trained), on_step)
+        rate = loop.run(step, rows, intake.owners, _padding(tokenizer, trained), on_step)
         if booking is not None:
             booking.settle()
         reference = None if booking is None else booking.reference
         result = FitResult(
             model=trained.eval(),
             plan=step.plan,
-            certificate=_certificate(step, loop.run_id, reference),
+            certificate=_certificate(step, loop.run_id, reference, chosen.declared_public),
             run_id=loop.run_id,
             preflight=step.preflight,
             examples_per_second=rate,
@@ -234,7 +247,7 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
         )
         mark_trained(trained, result.certificate)
         if folder is not None:
-            facts = _facts(result, booking, pinned=step.randomness_is_pinned)
+            facts = _facts(result, booking, pinned=step.randomness_is_pinned, notes=chosen.notes)
             save_artefacts(result.model, result.certificate, folder, facts)
     return result
 
@@ -307,6 +320,7 @@ class _Loop:
         self,
         step: PrivateStep,
         rows: Sequence[Row],
+        owners: Sequence[str] | None,
         pad_token_id: int,
         on_step: Callable[[Progress], None] | None,
     ) -> float:
@@ -314,7 +328,7 @@ class _Loop:
         self._model.train()
         course = EpsilonCourse(self._plan, private=not step.randomness_is_pinned)
         device = next(self._model.parameters()).device
-        batches = step.batches(rows, partial(_on_device, pad_token_id, device))
+        batches = step.batches(rows, partial(_on_device, pad_token_id, device), owners)
         self._begin()
         first, started = step.steps_taken, time.monotonic()
         for batch in batches:
@@ -383,7 +397,8 @@ def _encoded(
             "Expected at least one record. There is nothing to train on. Give the records."
         )
     if "input_ids" in records[0]:
-        return records
+        owner = encoding.user_field
+        return records if owner is None else without_owner(records, owner)
     if tokenizer is None:
         raise ConfigurationError(
             "Expected tokenizer to be given. The records have no `input_ids`. Pass the model's "
@@ -444,15 +459,22 @@ def _built(model: nn.Module, adapter: "PeftConfig | str", seed: int) -> nn.Modul
     return built
 
 
-def _certificate(step: PrivateStep, run_id: str, ledger: LedgerReference | None) -> Certificate:
+def _certificate(
+    step: PrivateStep, run_id: str, ledger: LedgerReference | None, public: tuple[str, ...]
+) -> Certificate:
     """Return the run, what it started from, and the noisy metric that may follow it."""
-    certificate = step.started.certificate_with(run_record(step, run_id, ledger=ledger))
-    metric = metric_record(step.plan, run_id)
+    run = run_record(step, run_id, ledger=ledger)
+    run = dataclasses.replace(run, excluded=(*run.excluded, *public))
+    certificate = step.started.certificate_with(run)
+    metric = metric_record(step.plan, run_id, ledger)
     return certificate if metric is None else certificate.with_release(metric)
 
 
-def _facts(result: FitResult, booking: Booking | None, *, pinned: bool) -> ReportFacts:
+def _facts(
+    result: FitResult, booking: Booking | None, *, pinned: bool, notes: tuple[str, ...]
+) -> ReportFacts:
     return ReportFacts(
+        notes=notes,
         budget=None if booking is None else booking.statement,
         plan=result.plan,
         run=result.run,

@@ -26,7 +26,8 @@ from dpft.accounting import (
     epsilon,
 )
 from dpft.accounting.selection import TrialCount, calibrate_trial
-from dpft.booking import Apart, Booking, book_event
+from dpft.booked_events import Apart, book_event
+from dpft.booking import Booking
 from dpft.errors import ConfigurationError
 from dpft.held_out import held_out_name
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyMode, PrivacyPlan

@@ -3,13 +3,18 @@
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-from dpft.accounting.mechanisms.adjacency import Adjacency
+from dpft.accounting.mechanisms.adjacency import Adjacency, Unit
 from dpft.accounting.mechanisms.fields import (
     fields_as_json,
     narrowed_adjacency_problems,
     settle,
 )
-from dpft.accounting.rules import count_problems, positive_problems, rate_problems
+from dpft.accounting.rules import (
+    count_problems,
+    name_problems,
+    positive_problems,
+    rate_problems,
+)
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
@@ -33,15 +38,18 @@ class PoissonGaussian:
             ratio under every adjacency; the accountant knows that replace-one moves the sum by 2C.
         sample_rate: Probability q with which one record enters one step, in (0, 1].
         steps: Number of steps, an integer >= 1.
+        unit: What is sampled and clipped: a record, or a user with all of that user's records. By
+            keyword alone.
         adjacency: The neighbouring relation, a member of `Adjacency` or its value.
 
     Raises:
         ConfigurationError: If a field is out of range; all such fields are named together.
 
     Privacy:
-        One record moves the clipped sum of a step by at most C (by 2C under replace-one). Every
-        step's noisy sum is released. Assumed are Poisson sampling and exact real-valued Gaussian
-        noise (`test_one_step_agrees_with_the_closed_form_of_the_sampled_gaussian`,
+        One record (or one user, whose records' joint gradient is clipped to C) moves the clipped
+        sum of a step by at most C (by 2C under replace-one). Every step's noisy sum is released.
+        Assumed are Poisson sampling of these units and exact real-valued Gaussian noise
+        (`test_one_step_agrees_with_the_closed_form_of_the_sampled_gaussian`,
         `test_replace_one_without_sampling_equals_half_the_noise`).
 
     References:
@@ -57,6 +65,7 @@ class PoissonGaussian:
     noise_multiplier: float
     sample_rate: float
     steps: int
+    unit: Unit = dataclasses.field(default=Unit.RECORD, kw_only=True)
     adjacency: Adjacency = Adjacency.ADD_OR_REMOVE
 
     def __post_init__(self) -> None:
@@ -66,7 +75,9 @@ class PoissonGaussian:
             positive_problems("noise_multiplier", self.noise_multiplier),
             rate_problems("sample_rate", self.sample_rate),
             count_problems("steps", self.steps),
+            name_problems("unit", self.unit, [member.value for member in Unit]),
         )
+        object.__setattr__(self, "unit", Unit(self.unit))
 
     def event(self) -> "DpEvent":
         """Return the mechanism as an event of dp-accounting.
@@ -89,12 +100,16 @@ class PoissonGaussian:
         """Return the fields as JSON values, without loss.
 
         Returns:
-            A mapping with the key ``kind`` and one key per field.
+            A mapping with the key ``kind`` and one key per field; ``unit`` is left out where it is
+            a record, so that digests of certificates stay what they were without this field.
 
         Privacy:
             Nothing, no data touched.
         """
-        return fields_as_json(self)
+        fields = fields_as_json(self)
+        if self.unit is Unit.RECORD:
+            del fields["unit"]
+        return fields
 
 
 @dataclasses.dataclass(frozen=True)

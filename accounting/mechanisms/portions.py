@@ -7,13 +7,14 @@ from dpft.accounting.errors import ConfigurationError
 from dpft.accounting.mechanisms.adjacency import Unit
 from dpft.accounting.mechanisms.composite import Composed, RepeatAndSelect
 from dpft.accounting.mechanisms.gaussian import FixedBatchGaussian
-from dpft.accounting.mechanisms.poisson import UserPoissonGaussian
+from dpft.accounting.mechanisms.poisson import PoissonGaussian, UserPoissonGaussian
 from dpft.accounting.mechanisms.protocol import Mechanism
 
 __all__ = [
     "first_steps",
     "steps_of",
     "unit_of",
+    "with_steps",
 ]
 
 _Known = TypeVar("_Known", bound=Mechanism)
@@ -67,6 +68,26 @@ def first_steps(mechanism: _Known, steps: int) -> _Known | None:
         )
     if steps in {0, whole}:
         return mechanism if steps else None
+    return with_steps(mechanism, steps)
+
+
+def with_steps(mechanism: _Known, steps: int) -> _Known:
+    """Return a mechanism with another number of steps.
+
+    Args:
+        mechanism: One that has steps.
+        steps: Their number, an integer >= 1.
+
+    Returns:
+        The mechanism with so many; in fixed batches a record takes part in no more of them than
+        before.
+
+    Raises:
+        ConfigurationError: If `steps` is out of range.
+
+    Privacy:
+        Nothing, no data touched (`test_another_number_of_steps_leaves_all_else_as_it_was`).
+    """
     if isinstance(mechanism, FixedBatchGaussian):
         limit = min(steps, mechanism.participations)
         return dataclasses.replace(mechanism, steps=steps, participations=limit)
@@ -80,8 +101,8 @@ def unit_of(mechanism: Mechanism) -> Unit:
         mechanism: Any.
 
     Returns:
-        `user` for mechanisms that are stated for users, `record` for all others; a mechanism made
-        of others has their unit.
+        `user` for mechanisms that are stated for users, `record` for all others; `PoissonGaussian`
+        says itself what it samples, and a mechanism made of others has their unit.
 
     Raises:
         ConfigurationError: If the parts of a mechanism have different units.
@@ -91,6 +112,8 @@ def unit_of(mechanism: Mechanism) -> Unit:
     """
     if isinstance(mechanism, RepeatAndSelect):
         return unit_of(mechanism.base)
+    if isinstance(mechanism, PoissonGaussian):
+        return mechanism.unit
     if not isinstance(mechanism, Composed):
         return Unit.USER if isinstance(mechanism, UserPoissonGaussian) else Unit.RECORD
     units = sorted({unit_of(part) for part in mechanism.parts})

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from dpft.engine.grouping import Grouping
+
 __all__ = ["Dense", "OneHot", "Outer", "raw_squared_norms"]
 
 _MAX_GRAM = 2**24  # entries of one Gram matrix in memory; 64 MiB in float32
@@ -47,6 +49,14 @@ class Dense:
         values = self.values[chosen]
         return Dense(values.float() if values.dtype in (torch.float16, torch.bfloat16) else values)
 
+    def joined(self, members_UR: torch.Tensor, present_UR: torch.Tensor) -> "Dense":
+        """Return the terms of each user's records side by side, [U, R N, P]; absent ones zero."""
+        terms = self.values[members_UR]
+        if not bool(present_UR.all()):
+            absent = ~present_UR[:, :, None, None]
+            terms = terms.masked_fill(absent, 0.0)  # whatever stands there, also no number
+        return Dense(terms.flatten(1, 2))
+
     def lengths(self) -> torch.Tensor:
         """Return the l2 norm [B, N] of every term."""
         norms: torch.Tensor = torch.linalg.vector_norm(self.values, dim=2)
@@ -76,6 +86,10 @@ class OneHot:
     def records(self, chosen: slice) -> "OneHot":
         """Return the same for some of the records."""
         return OneHot(self.index[chosen], self.width)
+
+    def joined(self, members_UR: torch.Tensor) -> "OneHot":
+        """Return the terms of each user's records side by side, [U, R N]; absent ones arbitrary."""
+        return OneHot(self.index[members_UR].flatten(1), self.width)
 
     def lengths(self) -> torch.Tensor:
         """Return the l2 norm [B, N] of every term: one."""
@@ -128,6 +142,18 @@ class Outer:
     def records(self, chosen: slice) -> "Outer":
         """Return the same for some of the records, in float32 or better."""
         return Outer(self.left.records(chosen), self.right.records(chosen))
+
+    def joined(self, grouping: Grouping) -> "Outer":
+        """Return the gradients of users, each the sum over the user's records.
+
+        A sum of sums of outer products is one with more terms; those of absent records are zero on
+        a dense side, which makes their products zero.
+        """
+        left = self.left
+        if isinstance(left, OneHot) and isinstance(self.right, OneHot):
+            left = Dense(_values(left))
+        members = grouping.members()
+        return Outer(_side_by_side(left, *members), _side_by_side(self.right, *members))
 
     def instantiated(self) -> torch.Tensor:
         """Return the gradients in full, [B, P, D]."""
@@ -243,6 +269,13 @@ def _scattered(rows: OneHot, values_BND: torch.Tensor) -> torch.Tensor:
     full = values_BND.new_zeros(len(values_BND), rows.width, values_BND.shape[2])
     index = rows.index.unsqueeze(2).expand(-1, -1, values_BND.shape[2])
     return full.scatter_add_(1, index, values_BND)
+
+
+def _side_by_side(side: _Side, members_UR: torch.Tensor, present_UR: torch.Tensor) -> _Side:
+    """Return the terms of each user's records side by side."""
+    if isinstance(side, OneHot):
+        return side.joined(members_UR)
+    return side.joined(members_UR, present_UR)
 
 
 def _values(side: _Side) -> torch.Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from dpft.engine.forms import ghost_is_cheaper
+from dpft.engine.grouping import Grouping
 from dpft.engine.outer import Outer, raw_squared_norms
 
 __all__ = ["LeafGradients", "RecordGradients", "zero_sums"]
@@ -46,6 +47,14 @@ class LeafGradients:
             grads_B, self.full = self.full.to(wide, copy=True), None
         grads_B[chosen] += grads
         self.full = grads_B
+
+    def joined(self, grouping: Grouping) -> "LeafGradients":
+        """Return each user's sum over that user's records, [U, *shape], in the same form."""
+        sums = None
+        if self.full is not None:
+            sums = self.full.new_zeros(grouping.count, *self.full.shape[1:])
+            sums.index_add_(0, grouping.owners_B(), self.full)
+        return LeafGradients(sums, [outer.joined(grouping) for outer in self.outers])
 
     def settle(self) -> None:
         """Choose one form for all sites together: the sum stands before any norm."""
@@ -97,6 +106,18 @@ class RecordGradients:
     def of(cls, raw: Mapping[str, torch.Tensor]) -> "RecordGradients":
         """Wrap gradients given in full, {name: [B, *shape]}."""
         return cls({name: LeafGradients(grads_B) for name, grads_B in raw.items()})
+
+    def joined(self, grouping: Grouping) -> "RecordGradients":
+        """Return the gradients of users: row u is the sum over the records of user u.
+
+        Args:
+            grouping: Whose records they are.
+
+        Privacy:
+            Raw. Records are added up before any norm, cross terms of ghost norms included
+            (`tests/dpft/test_joint_gradients.py`).
+        """
+        return RecordGradients({name: leaf.joined(grouping) for name, leaf in self._leaves.items()})
 
     def raw_norms(self) -> torch.Tensor | None:
         """Return the l2 norm [B] of every record's whole gradient, None if there is none."""

@@ -65,6 +65,7 @@ def test_order_and_metadata_and_the_cut_into_files_do_not_matter(tmp_path: Path)
         lambda found: found.update({"a.weight": found["a.weight"].view(5, 3)}),
         lambda found: found.update({"b.weight": found["b.weight"].view(torch.float16)}),
         lambda found: found.update({"e.weight": found.pop("a.weight")}),
+        lambda found: found.update({"a.other": found.pop("a.weight")}),  # in the same order
         lambda found: found.update({"c.empty": torch.zeros(4, 0)}),
         lambda found: found.pop("c.empty"),
         lambda found: found.update({"new": torch.zeros(1)}),
@@ -91,6 +92,13 @@ def test_any_changed_byte_of_the_tensors_is_seen(tmp_path: Path, data: st.DataOb
     raw[place] ^= data.draw(st.integers(1, 255))
     path.write_bytes(bytes(raw))
     assert tensors_digest(tmp_path) != before
+
+
+def test_the_last_byte_of_a_large_tensor_counts(tmp_path: Path) -> None:
+    large = torch.zeros(3 << 20, dtype=torch.uint8)  # it is read in pieces of one mebibyte
+    edited = large.clone()
+    edited[-1] = 1
+    assert digest(tmp_path / "before", {"a": large}) != digest(tmp_path / "after", {"a": edited})
 
 
 def test_tensors_of_other_adapters_below_the_folder_count(tmp_path: Path) -> None:

@@ -15,7 +15,15 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import dpft
 from dpft import adapters
-from dpft.accounting import Adjacency, Certificate, PoissonGaussian, RunRecord, epsilon
+from dpft.accounting import (
+    Adjacency,
+    Certificate,
+    PoissonGaussian,
+    RunRecord,
+    UserPoissonGaussian,
+    epsilon,
+)
+from dpft.accounting.inputs import InputRole
 from dpft.adapters.attempt import AttemptConfig
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.inheritance import Inheritance, inherited
@@ -236,6 +244,15 @@ def test_a_name_that_is_no_folder_is_public() -> None:
     assert found.name == "another machine"
 
 
+def test_all_runs_behind_an_input_come_along() -> None:
+    first = fit(adapter="bitfit").certificate
+    (run,) = first.runs
+    inputs = (first.as_input("first", InputRole.ADAPTER),)
+    whole = first.with_release(dataclasses.replace(run, run_id="later", inputs=inputs))
+    assert Inheritance().and_also("second", InputRole.ADAPTER, whole).runs == whole.runs
+    assert len(whole.runs) == 2
+
+
 def test_what_cannot_be_composed_is_refused_before_the_first_step(tmp_path: Path) -> None:
     certificate = fit(adapter="bitfit").certificate
     found = Inheritance((), certificate.runs)
@@ -244,6 +261,8 @@ def test_what_cannot_be_composed_is_refused_before_the_first_step(tmp_path: Path
         found.require_composable(mechanism, 0.5)
     found.require_composable(mechanism, 1e-3)
     found.require_composable(None, 0.5)
+    with pytest.raises(ConfigurationError, match="unit='user' to be record"):
+        found.require_composable(UserPoissonGaussian(1.0, 0.1, 3, 2), 1e-3)
     secret = Inheritance((), (_with_secret_number(certificate),))
     secret.require_composable(mechanism, 1e-3)
     zeroed = PoissonGaussian(1.0, 0.1, 3, Adjacency.ZERO_OUT)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpft.performance import Performance
-from dpft.records import collate, length_sorted_batches
+from dpft.records import collate, length_sorted_batches, user_batches
 
 
 @given(
@@ -39,3 +39,17 @@ def test_lists_are_padded_right_and_numbers_stacked() -> None:
 def test_padded_labels_carry_no_loss() -> None:
     batch = collate([{"labels": [1, 2]}, {"labels": [3]}], pad_token_id=0)
     assert batch["labels"].tolist() == [[1, 2], [3, -100]]
+
+
+def test_users_stand_together_whole_within_the_budget_unless_one_exceeds_it() -> None:
+    lengths = [[3] * 9, [4, 2], [7], [1, 1], [2], [30]]
+    performance = Performance(token_budget=20, max_physical_batch=4)
+    batches = list(user_batches(lengths, performance))
+    assert sorted(user for batch in batches for user in batch) == list(range(len(lengths)))
+    for batch in batches:
+        records = len(batch) * max(len(lengths[user]) for user in batch)
+        tokens = records * max(length for user in batch for length in lengths[user])
+        assert len(batch) == 1 or (records <= 4 and tokens <= 20)
+    assert [0] in batches
+    assert [5] in batches
+    assert any(len(batch) > 1 for batch in batches)

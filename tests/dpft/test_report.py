@@ -3,15 +3,15 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dpft.accounting import Certificate, RepeatAndSelect, RunRecord
+from dpft.accounting.profile import detection_bound
 from dpft.accounting.run_record import SelectionStatus
 from dpft.charges import RunHistory
 from dpft.held_out import metric_record
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyMode, PrivacyPlan
-from dpft.report import ReportFacts, detection_bound, write_report
+from dpft.rendering import percent_rounded_up
+from dpft.report import ReportFacts, write_report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,19 +215,18 @@ def test_a_name_cannot_forge_a_line(tmp_path: Path) -> None:
     assert not any(line.startswith("| Guarantee | epsilon = 0") for line in text.splitlines())
 
 
-@given(st.floats(0, 20), st.floats(0, 0.1), st.floats(0, 1))
-def test_detection_is_never_below_guessing_nor_above_certainty(
-    epsilon: float, delta: float, false_alarms: float
-) -> None:
-    bound = detection_bound(epsilon, delta, false_alarms)
-    assert false_alarms - 1e-12 <= bound <= 1.0
-    assert bound <= detection_bound(epsilon + 1, delta, false_alarms) + 1e-12
+def test_the_attack_is_bounded_by_the_curve_where_the_certificate_is_given(tmp_path: Path) -> None:
+    run = facts().run
+    whole = Certificate((run,))
+    known = facts(certificate=whole, epsilon=whole.epsilon())
+    bound = whole.attack_bound(0.01)
+    assert bound.from_curve
+    assert bound.rate < 0.7 * detection_bound(whole.epsilon(), 1e-5, 0.01)
+    said = f"detects at most {percent_rounded_up(bound.rate)} of the records that were"
+    assert f"{said} (by the whole trade-off curve" in text_of(tmp_path, known)
 
 
-def test_detection_without_a_guarantee_is_certain() -> None:
-    assert detection_bound(math.inf, 1e-5, 0.01) == 1.0
-
-
-def test_randomised_response_attains_the_detection_bound() -> None:
-    truth = math.exp(1.0) / (1 + math.exp(1.0))
-    assert detection_bound(1.0, 0.0, 1 - truth) == pytest.approx(truth, rel=1e-12)
+def test_without_a_certificate_the_attack_is_bounded_by_epsilon_alone(tmp_path: Path) -> None:
+    said = percent_rounded_up(detection_bound(EPSILON, 1e-5, 0.01))
+    text = text_of(tmp_path, facts())
+    assert f"detects at most {said} of the records that were (by epsilon at delta = 1e-05 " in text

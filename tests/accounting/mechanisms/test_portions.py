@@ -17,10 +17,12 @@ from dpft.accounting import (
     TruncatedPoissonGaussian,
     Unit,
     UserPoissonGaussian,
+    epsilon,
     first_steps,
     steps_of,
     unit_of,
 )
+from dpft.accounting.mechanisms.portions import with_steps
 from dpft.accounting.rdp import renyi_divergences
 
 LONG: list[Mechanism] = [
@@ -48,6 +50,14 @@ def test_the_first_steps_are_the_same_mechanism_but_shorter(mechanism: Mechanism
     assert (steps_of(mechanism), steps_of(first)) == (30, 7)
     assert first_steps(mechanism, 30) == mechanism
     assert first_steps(mechanism, 0) is None
+
+
+@pytest.mark.parametrize("mechanism", LONG)
+def test_another_number_of_steps_leaves_all_else_as_it_was(mechanism: Mechanism) -> None:
+    longer = with_steps(mechanism, 90)
+    assert steps_of(longer) == 90
+    assert with_steps(longer, 30) == mechanism
+    assert getattr(with_steps(mechanism, 1), "participations", 1) == 1
 
 
 @pytest.mark.parametrize("mechanism", [PoissonGaussian(1.0, 0.1, 30), Gaussian(1.0, 30)])
@@ -91,3 +101,13 @@ def test_parts_of_different_units_are_refused() -> None:
     mixed = Composed((UserPoissonGaussian(1.0, 0.1, 30, 2), PoissonGaussian(1.0, 0.1, 30)))
     with pytest.raises(ConfigurationError, match="unit"):
         unit_of(mixed)
+
+
+def test_a_sample_of_users_covers_users_at_the_cost_of_a_sample_of_records() -> None:
+    users, records = (PoissonGaussian(1.0, 0.1, 30, unit=unit) for unit in (Unit.USER, Unit.RECORD))
+    assert (unit_of(users), unit_of(records)) == (Unit.USER, Unit.RECORD)
+    assert first_steps(users, 7) == PoissonGaussian(1.0, 0.1, 7, unit=Unit.USER)
+    for accountant in ("pld", "rdp"):
+        assert epsilon(users, 1e-5, accountant=accountant) == epsilon(
+            records, 1e-5, accountant=accountant
+        )

@@ -21,6 +21,7 @@ from dpft.accounting import (
     RepeatAndSelect,
     Selection,
     TruncatedPoissonGaussian,
+    Unit,
     UserPoissonGaussian,
     mechanism_from_json,
 )
@@ -36,7 +37,7 @@ def simple(adjacency: Adjacency) -> st.SearchStrategy[Mechanism]:
     relation = st.just(adjacency)
     delta = st.one_of(st.just(0.0), st.floats(1e-12, 0.99))
     found: list[st.SearchStrategy[Mechanism]] = [
-        st.builds(PoissonGaussian, POSITIVE, RATE, COUNT, relation),
+        st.builds(PoissonGaussian, POSITIVE, RATE, COUNT, relation, unit=st.sampled_from(Unit)),
         st.builds(Gaussian, POSITIVE, COUNT, relation),
         st.builds(Laplace, POSITIVE, COUNT, relation),
         st.builds(DiscreteLaplace, POSITIVE, COUNT, COUNT, relation),
@@ -114,3 +115,20 @@ def test_fields_of_one_kind_are_not_read_as_another(kind: str) -> None:
 def test_fields_are_named_as_in_the_class() -> None:
     for known in KNOWN_MECHANISMS:
         assert next(reversed(dataclasses.fields(known))).name == "adjacency"
+
+
+def test_the_unit_of_a_sample_is_written_where_it_is_a_user_and_read_either_way() -> None:
+    records, users = PoissonGaussian(1.0, 0.1, 3), PoissonGaussian(1.0, 0.1, 3, unit=Unit.USER)
+    assert "unit" not in records.to_json()  # certificates written before keep their digests
+    assert mechanism_from_json({**records.to_json(), "unit": "record"}) == records
+    assert users.to_json()["unit"] == "user"
+    assert mechanism_from_json(users.to_json()) == users != records
+    with pytest.raises(ConfigurationError, match="unit"):
+        mechanism_from_json({**records.to_json(), "unit": "household"})
+
+
+def test_no_other_field_may_be_missing() -> None:
+    fields = UserPoissonGaussian(1.0, 0.1, 3, 2).to_json()
+    for name in fields.keys() - {"kind"}:
+        with pytest.raises(ConfigurationError):
+            mechanism_from_json({key: value for key, value in fields.items() if key != name})

@@ -1,0 +1,73 @@
+"""Records as a run takes them in: whose they are, how many units there are, what a ledger digests.
+
+No torch in here.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dpft.accounting import Unit
+from dpft.errors import ConfigurationError
+from dpft.privacy import Privacy
+from dpft.users import Users, charged_rows, first_of_each, owners_in
+
+__all__ = ["Intake", "taken_in"]
+
+_Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Intake:
+    """Records that a run will use.
+
+    Args:
+        rows: The records, owners included; where a user has a largest number of them, no more.
+        owners: Name of the owner of each, None where the unit is a record.
+        count: Number of what is sampled: records, or users where these are sampled whole.
+        charged: What a ledger digests.
+
+    Privacy:
+        Raw records. `count` is used only where nobody stated a number, and is then public.
+    """
+
+    rows: Sequence[_Row] = dataclasses.field(repr=False)
+    owners: Sequence[str] | None = dataclasses.field(repr=False)
+    count: int
+    charged: Sequence[_Row] = dataclasses.field(repr=False)
+
+
+def taken_in(records: Sequence[_Row], privacy: Privacy, user_field: str | None) -> Intake:
+    """Find whose the records are, and leave out those beyond a user's largest number.
+
+    Args:
+        records: Records as mappings.
+        privacy: Its `unit` says whether owners matter, its `records_per_user` how many of a user's
+            records are kept.
+        user_field: Field that names the owner; given exactly with unit=user.
+
+    Returns:
+        What the run uses.
+
+    Raises:
+        ConfigurationError: If the field is missing or superfluous, or a record names nobody.
+
+    Privacy:
+        Which of a user's records are kept depends on that user's records alone
+        (`tests/dpft/test_users.py::test_what_is_kept_of_a_user_depends_on_nobody_else`).
+    """
+    if (user_field is None) != (privacy.covers is Unit.RECORD):
+        raise ConfigurationError(
+            f"Expected a column that names owners exactly with unit=user, got unit="
+            f"{privacy.covers.value} and column={user_field}. A guarantee for users needs to know "
+            "whose the records are, and one for records would mislead whoever names owners. Set "
+            "both, or neither."
+        )
+    if user_field is None:
+        return Intake(records, None, len(records), records)
+    rows, owners = records, owners_in(records, user_field)
+    if privacy.records_per_user is not None:
+        kept = first_of_each(rows, owners, privacy.records_per_user)
+        rows, owners = [rows[index] for index in kept], [owners[index] for index in kept]
+    count = len(Users(owners)) if privacy.samples_users else len(rows)
+    return Intake(rows, owners, count, charged_rows(rows, user_field))
