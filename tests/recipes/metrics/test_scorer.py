@@ -1,0 +1,24 @@
+import pytest
+
+from dpft.recipes.metrics.labels import accuracy_scorer, matthews_scorer
+from dpft.recipes.metrics.perplexity import perplexity_scorer
+from dpft.recipes.metrics.scorer import together
+
+_LABELS = ([1, 0, 1], [1, 1, 1])
+
+
+def test_together_gives_what_each_gives_alone() -> None:
+    parts = accuracy_scorer(), matthews_scorer()
+    both = together(*parts)
+    rows = both.statistics(*_LABELS)
+    alone = [part.score(part.statistics(*_LABELS)) for part in parts]
+    assert both.score(rows) == alone[0] | alone[1]
+    assert both.figures == ("accuracy", "matthews_correlation")
+    assert rows.shape == (3, both.columns)
+
+
+def test_parts_that_do_not_belong_together_are_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="share a figure"):
+        together(accuracy_scorer(), accuracy_scorer())
+    with pytest.raises(AssertionError, match="different records"):
+        together(accuracy_scorer(), perplexity_scorer())
