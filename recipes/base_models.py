@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from dpft.errors import ConfigurationError
+from dpft.recipes.decoder import DECODER_DIR
 from dpft.recipes.embedded import MODEL_DIR
 from dpft.recipes.tasks import Task
 from dpft.recipes.tasks.embedded import EMBEDDED_MODEL
+from dpft.recipes.tasks.embedded_table_to_text import EMBEDDED_DECODER
 
 __all__ = ["base_model_path", "chosen_base_model"]
 
@@ -40,7 +42,8 @@ def base_model_path(name: str) -> str:
     """Return the folder or Hub name to load a base model from.
 
     Args:
-        name: Folder, Hub name, or "embedded" for the encoder in the package.
+        name: Folder, Hub name, "embedded" for the encoder in the package, or "embedded_decoder"
+            for its decoder.
 
     Returns:
         The folder, or the Hub name as it is.
@@ -53,6 +56,8 @@ def base_model_path(name: str) -> str:
     """
     if name == EMBEDDED_MODEL:
         return str(MODEL_DIR)
+    if name == EMBEDDED_DECODER:
+        return _embedded_decoder()
     path = Path(name).expanduser()
     if (path / "config.json").is_file():
         return str(path)
@@ -62,3 +67,12 @@ def base_model_path(name: str) -> str:
             "nothing to load. Correct the path."
         )
     return name
+
+
+def _embedded_decoder() -> str:
+    if (DECODER_DIR / "model.safetensors").is_file():
+        return str(DECODER_DIR)
+    raise ConfigurationError(
+        f"Expected model={EMBEDDED_DECODER} to be in the package. Its weights are missing. Make "
+        f"them with python -m dpft.recipes.decoder.pretrain --output {DECODER_DIR}."
+    )

@@ -136,14 +136,13 @@ def prepare_tuning(overrides: Sequence[str], count: TrialCount) -> PreparedTunin
     """
     candidates = candidates_of(overrides)
     first = prepare_evaluation(candidates[0].settings)
-    rows = first.task.load(Split.TRAIN)
-    plan = plan_tuning(first.privacy, len(rows), count)
+    first = first.with_rows(first.task.load(Split.TRAIN))
+    plan = plan_tuning(first.privacy, first.intake.count, count)
     prepared = tuple(
         dataclasses.replace(
             first,
             settings=each.settings,
             privacy=_as_clipped_by(each.settings.privacy, plan.trial.privacy),
-            rows=rows,
         )
         for each in candidates
     )

@@ -7,15 +7,21 @@ import dataclasses
 from contextlib import ExitStack
 from pathlib import Path
 
-from dpft.booking import Booking, book
+from dpft.booking import Booking, book, book_with
 from dpft.charges import noted_steps, origin_of
 from dpft.errors import ConfigurationError
 from dpft.held_out import held_out_name
+from dpft.intake import Intake, taken_in
 from dpft.ledger_place import ledger_place
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyPlan
 from dpft.recipes.base_models import chosen_base_model
 from dpft.recipes.config.schema import TrainSettings
+from dpft.recipes.infilling.fitness import family_problems, refuse_unfit_words
+from dpft.recipes.lengths import refuse_long_texts
+from dpft.recipes.positions import refuse_missing_positions
 from dpft.recipes.tasks import Row, Split, Task, build_task
+from dpft.recipes.tasks.traits import TaskKind, Traits, traits_of
+from dpft.reservations import Beside
 from dpft.run_folder import RunFolder
 
 __all__ = ["Prepared", "book_run", "prepare", "prepare_evaluation"]
@@ -30,7 +36,7 @@ class Prepared:
         task: The task.
         base_model: Name of the base model.
         privacy: The guarantee asked for, its evaluation decided.
-        rows: Training records.
+        rows: Training records, no more of a user than are used.
         held_out: Records of the validation split; empty without metrics.
 
     Privacy:
@@ -43,6 +49,21 @@ class Prepared:
     privacy: Privacy
     rows: list[Row]
     held_out: list[Row]
+
+    @property
+    def traits(self) -> Traits:
+        """What the task says of itself."""
+        return traits_of(self.task)
+
+    @property
+    def intake(self) -> Intake:
+        """The training records with their owners, their number, and what a ledger digests."""
+        return taken_in(self.rows, self.privacy, self.traits.owner_field)
+
+    def with_rows(self, rows: list[Row]) -> "Prepared":
+        """Return this with training records, those left out that a user has too many of."""
+        intake = taken_in(rows, self.privacy, self.traits.owner_field)
+        return dataclasses.replace(self, rows=[dict(row) for row in intake.rows])
 
 
 def prepare(settings: TrainSettings) -> Prepared:
@@ -64,8 +85,11 @@ def prepare(settings: TrainSettings) -> Prepared:
     """
     prepared = prepare_evaluation(settings)
     rows = prepared.task.load(Split.TRAIN)
-    prepared.privacy.plan(len(rows))  # refuses what does not fit together; the noise is remembered
-    return dataclasses.replace(prepared, rows=rows)
+    prepared = prepared.with_rows(rows)
+    # refuses what does not fit together; the noise is remembered
+    prepared.privacy.plan(prepared.intake.count)
+    _refuse_long(prepared, rows, "task.train")
+    return prepared
 
 
 def book_run(prepared: Prepared, folder: Path) -> Booking:
@@ -94,27 +118,32 @@ def book_run(prepared: Prepared, folder: Path) -> Booking:
     resumed = prepared.settings.run.resume is not None
     charges = RunFolder(folder).charges
     origin = origin_of(charges) if resumed else None
-    plan = prepared.privacy.plan(len(prepared.rows))
+    intake = prepared.intake
+    plan = prepared.privacy.plan(intake.count)
     with ExitStack() as stack:
-        booking = stack.enter_context(book(plan, prepared.rows, place, origin=origin))
-        booking.refuse_another(plan, prepared.rows if origin else None)
+        metric = _metric(prepared, plan)
+        if origin is None and metric is not None:  # both, or neither
+            booking = stack.enter_context(book_with(plan, intake.charged, place, metric))
+        else:
+            booking = stack.enter_context(book(plan, intake.charged, place, origin=origin))
+        booking.refuse_another(plan, intake.charged if origin else None)
         if origin is not None:
             booking.refuse_ended(noted_steps(charges))
-        lease = booking.lease
-        if origin is None or lease.intended == lease.steps:  # else it is paid for and not yet drawn
-            _charge_metric(prepared, plan, booking)
+            lease = booking.lease
+            if metric is not None and lease.intended == lease.steps:  # it may have been drawn
+                booking.charge_release(metric)
         stack.pop_all()
     return booking
 
 
-def _charge_metric(prepared: Prepared, plan: PrivacyPlan, booking: Booking) -> None:
-    """Charge a noisy metric before anything is known of its outcome."""
-    metric = prepared.privacy.metric(plan.length.adjacency)
-    if metric is None:
-        return
-    booking.charge_release(
-        metric,
-        held_out_name(prepared.privacy),
+def _metric(prepared: Prepared, plan: PrivacyPlan) -> Beside | None:
+    """Return what a noisy metric releases, None if there is none."""
+    mechanism = prepared.privacy.metric(plan.length.adjacency)
+    if mechanism is None:
+        return None
+    return Beside(
+        mechanism=mechanism,
+        dataset_id=held_out_name(prepared.privacy),
         records=prepared.held_out,
         disjoint_rule=prepared.privacy.evaluation_split,
     )
@@ -137,13 +166,45 @@ def prepare_evaluation(settings: TrainSettings) -> Prepared:
     """
     task = build_task(settings.task)
     base_model = _checked(settings, task)
-    privacy = dataclasses.replace(
-        settings.privacy,
-        evaluation=settings.privacy.evaluation or task.evaluation or EvaluationStatus.NONE,
-    )
+    privacy = _decided(settings.privacy, task)
     with_metrics = privacy.evaluation is not EvaluationStatus.NONE
     held_out = task.load(Split.VALIDATION) if with_metrics else []
-    return Prepared(settings, task, base_model, privacy, [], held_out)
+    prepared = Prepared(settings, task, base_model, privacy, [], held_out)
+    _refuse_long(prepared, held_out, "task.validation")
+    return prepared
+
+
+def _refuse_long(prepared: Prepared, rows: list[Row], place: str) -> None:
+    most = prepared.settings.architecture.max_length
+    refuse_long_texts(rows, prepared.task, prepared.base_model, most, place)
+
+
+def _decided(privacy: Privacy, task: Task) -> Privacy:
+    """Return the guarantee with what the task decides: the unit, and what a metric costs."""
+    traits = traits_of(task)
+    asked = {"unit": privacy.unit, "records_per_user": privacy.records_per_user}
+    decided = {"unit": traits.unit, "records_per_user": traits.records_per_user}
+    problems = [
+        f"Expected privacy.{name}={getattr(value, 'value', value)} to be what the task says, "
+        f"{getattr(decided[name], 'value', decided[name])}. Whose the records are is known to the "
+        f"task alone. Unset privacy.{name}, and set task.group_by, or task.user_column and "
+        "task.max_records_per_user."
+        for name, value in asked.items()
+        if value is not None and value != decided[name]
+    ]
+    if privacy.evaluation is EvaluationStatus.NOISY and traits.kind is not TaskKind.CLASSIFICATION:
+        problems.append(
+            f"Expected privacy.evaluation=noisy with labels, not with a {traits.kind.value}. Its "
+            "noise is that of a count of records predicted rightly. Set privacy.evaluation=none."
+        )
+    if problems:
+        raise ConfigurationError(problems)
+    return dataclasses.replace(
+        privacy,
+        evaluation=privacy.evaluation or task.evaluation or EvaluationStatus.NONE,
+        unit=traits.unit,
+        records_per_user=traits.records_per_user,
+    )
 
 
 def _checked(settings: TrainSettings, task: Task) -> str:
@@ -153,6 +214,9 @@ def _checked(settings: TrainSettings, task: Task) -> str:
         base_model = chosen_base_model(settings.model, task)
     except ConfigurationError as error:
         problems.extend(error.messages)
+    problems.extend(family_problems(settings.architecture, task))
     if problems:
         raise ConfigurationError(problems)
+    refuse_missing_positions(base_model, settings.architecture.max_length)
+    refuse_unfit_words(settings.architecture, task, base_model)
     return base_model

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from dpft.recipes.judgement import judge
 from dpft.recipes.metrics.accuracy import Metrics
-from dpft.recipes.metrics.evaluation import evaluate
-from dpft.recipes.models import LoadedModel, load, quiet_peft
+from dpft.recipes.models import LoadedModel, load_for, quiet_peft
 from dpft.recipes.preparation import Prepared
 from dpft.run_folder import RunFolder
 
@@ -22,11 +22,10 @@ def reevaluate(prepared: Prepared, folder: RunFolder) -> Metrics:
         The metrics, in the form that their status allows.
 
     Privacy:
-        As `dpft.recipes.metrics.evaluation.evaluate`.
+        As `dpft.recipes.judgement.judge`.
     """
     loaded, model = load_trained(prepared, folder)
-    held_out = loaded.encode(prepared.held_out, prepared.task)
-    return evaluate(model, held_out, loaded.pooling, prepared.privacy)
+    return judge(model, loaded, prepared)
 
 
 def load_trained(prepared: Prepared, folder: RunFolder) -> tuple[LoadedModel, Any]:
@@ -45,7 +44,6 @@ def load_trained(prepared: Prepared, folder: RunFolder) -> tuple[LoadedModel, An
     from peft import PeftModel
 
     settings = prepared.settings
-    labels = prepared.task.labels
-    loaded = load(prepared.base_model, settings.architecture, labels, settings.run.seed)
+    loaded = load_for(prepared.base_model, settings.architecture, prepared.task, settings.run.seed)
     with quiet_peft():
         return loaded, PeftModel.from_pretrained(loaded.model, str(folder.adapter)).eval()

@@ -10,17 +10,25 @@ import dpft
 from dpft import adapters
 from dpft.booking import Booking
 from dpft.charges import hold
-from dpft.losses import Classification
+from dpft.engine.attachment import PerRecordLoss
+from dpft.losses import (
+    CausalLanguageModelling,
+    Classification,
+    Regression,
+    SequenceToSequence,
+)
 from dpft.progress import Progress
 from dpft.recipes.config.schema import HeadName
 from dpft.recipes.heads import start_from_descriptions
+from dpft.recipes.judgement import judge
 from dpft.recipes.metrics.accuracy import Metrics
-from dpft.recipes.metrics.evaluation import evaluate
 from dpft.recipes.model_card import write_model_card
-from dpft.recipes.models import LoadedModel, load, quiet_peft, task_type_of
+from dpft.recipes.models import LoadedModel, load_for, quiet_peft
 from dpft.recipes.preparation import Prepared, book_run
 from dpft.recipes.resumption import refuse_unless_fit
 from dpft.recipes.tasks import Split
+from dpft.recipes.tasks.traits import TaskKind, Traits
+from dpft.records import EncodingSettings
 from dpft.run_folder import RunFolder
 from dpft.training import FitOptions, FitResult
 
@@ -85,7 +93,8 @@ def _trained(
     on_step: Callable[[Progress], None] | None,
     booking: Booking,
 ) -> Outcome:
-    loaded = _load(prepared)
+    with booking.public_part("the base model could not be loaded"):
+        loaded = _load(prepared)
     options = FitOptions(
         seed=prepared.settings.run.seed,
         train_head=prepared.settings.architecture.train_head,
@@ -99,8 +108,7 @@ def _trained(
     with hold(run_folder.charges):
         run_folder.refuse_finished()  # another process may have been quicker since `fit`
         write_model_card(run_folder.adapter, prepared, result)
-        held_out = loaded.encode(prepared.held_out, prepared.task)
-        metrics = evaluate(result.model, held_out, loaded.pooling, prepared.privacy)
+        metrics = judge(result.model, loaded, prepared, folder)
         run_folder.write_metrics(metrics_of(prepared, result, metrics))
     return Outcome(result, metrics, run_folder)
 
@@ -127,6 +135,7 @@ def metrics_of(prepared: Prepared, result: FitResult, metrics: Metrics) -> dict[
         "updates": result.history.updates,
         "expected_batch_size": plan.length.expected_batch_size,
         "num_records": plan.length.num_records,
+        "unit": plan.privacy.covers.value,
         "adjacency": plan.length.adjacency.value,
         "accountant": plan.privacy.accountant.value,
         "dataset_id": plan.privacy.dataset_id,
@@ -139,7 +148,7 @@ def fit_and_evaluate(prepared: Prepared, booking: Booking) -> tuple[FitResult, M
 
     Args:
         prepared: The prepared run.
-        booking: Of `dpft.booking.book_event`.
+        booking: Of `dpft.booked_events.book_event`.
 
     Returns:
         What `dpft.fit` returned, and the metrics in the form that their status allows.
@@ -153,8 +162,7 @@ def fit_and_evaluate(prepared: Prepared, booking: Booking) -> tuple[FitResult, M
         seed=settings.run.seed, train_head=settings.architecture.train_head, booking=booking
     )
     result = _fit(prepared, loaded, options)
-    held_out = loaded.encode(prepared.held_out, prepared.task)
-    return result, evaluate(result.model, held_out, loaded.pooling, prepared.privacy)
+    return result, judge(result.model, loaded, prepared)
 
 
 def fit_only(prepared: Prepared) -> FitResult:
@@ -177,7 +185,7 @@ def fit_only(prepared: Prepared) -> FitResult:
 def _load(prepared: Prepared) -> LoadedModel:
     settings = prepared.settings
     architecture = settings.architecture
-    loaded = load(prepared.base_model, architecture, prepared.task.labels, settings.run.seed)
+    loaded = load_for(prepared.base_model, architecture, prepared.task, settings.run.seed)
     if architecture.head is HeadName.DESCRIPTIONS:
         start_from_descriptions(loaded, prepared.task.descriptions)
     return loaded
@@ -191,23 +199,54 @@ def _fit(
     on_step: Callable[[Progress], None] | None = None,
 ) -> FitResult:
     settings = prepared.settings
-    task_type = task_type_of(loaded.pooling)
     with quiet_peft():
         return dpft.fit(
             loaded.model,
-            loaded.encode(prepared.rows, prepared.task).records,
-            loss=Classification(loaded.pooling),
+            _with_owners(loaded.encode(prepared.rows, prepared.task).records, prepared),
+            loss=_loss(loaded, settings.architecture.label_smoothing),
             privacy=prepared.privacy,
             tokenizer=loaded.tokenizer,
             adapter=adapters.config(
                 settings.adapter.name,
                 loaded.model.config,
-                task_type,
+                loaded.task_type,
                 **settings.adapter_options(),
             ),
             optim=settings.optim,
             performance=settings.performance,
             out=folder,
-            options=options,
+            options=_with_traits(options, prepared.traits, loaded.synthetic(prepared.task)),
             on_step=on_step,
         )
+
+
+def _loss(loaded: LoadedModel, smoothing: float) -> PerRecordLoss:
+    """Return the loss of one record: squared error for a number, else cross-entropy."""
+    if loaded.kind is TaskKind.TEXT:
+        made = SequenceToSequence if loaded.has_encoder else CausalLanguageModelling
+        return made(label_smoothing=smoothing)
+    if loaded.answers is not None:
+        return loaded.answers.loss
+    regression = loaded.kind is TaskKind.REGRESSION
+    return Regression(loaded.pooling) if regression else Classification(loaded.pooling)
+
+
+def _with_traits(
+    options: FitOptions, traits: Traits, synthetic: list[dict[str, Any]] | None
+) -> FitOptions:
+    return dataclasses.replace(
+        options,
+        step=dataclasses.replace(options.step, synthetic=synthetic),
+        encoding=EncodingSettings(user_field=traits.owner_field),
+        notes=(*traits.declared_public, *traits.notes),
+        declared_public=traits.declared_public,
+    )
+
+
+def _with_owners(encoded: list[dict[str, Any]], prepared: Prepared) -> list[dict[str, Any]]:
+    """Return encoded records with the names of their owners, where the unit is a user."""
+    owner = prepared.traits.owner_field
+    if owner is None:
+        return encoded
+    pairs = zip(encoded, prepared.rows, strict=True)
+    return [{**inputs, owner: row[owner]} for inputs, row in pairs]

@@ -24,7 +24,7 @@ from dpft.tuning import Scored, TuningPlan, best_of_trials
 
 __all__ = ["tune"]
 
-_METRIC = "accuracy"  # higher is better
+_METRICS = ("accuracy", "pearson")  # the one that there is; higher is better
 _TIME = "The time that the choice took, which grows with the number of trials."
 
 
@@ -67,7 +67,8 @@ def _trial(booking: Booking, pair: tuple[Candidate, Prepared]) -> Scored[_Trial]
     candidate, prepared = pair
     result, metrics = fit_and_evaluate(prepared, booking)
     result.model.to("cpu")  # the best one waits there while others train
-    return Scored(_Trial(candidate, prepared, result, metrics), metrics.values[_METRIC])
+    score = next(metrics.values[name] for name in _METRICS if name in metrics.values)
+    return Scored(_Trial(candidate, prepared, result, metrics), score)
 
 
 def _published(tuning: PreparedTuning, chosen: _Trial, folder: Path, budget: str) -> Outcome:

@@ -24,6 +24,7 @@ VERBS: dict[str, str] = {
     "doctor": "check versions, devices, data and the clipping engine",
     "evaluate": "evaluate the adapter of a finished run again",
     "ledger": "budgets of data sets: show, set and check what runs were charged",
+    "merge": "add, subtract and merge adapters, with the certificate of the result",
     "train": "train an adapter privately (without arguments: the embedded task)",
     "tune": "choose settings by the results of trials, with one guarantee for all",
 }

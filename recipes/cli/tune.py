@@ -62,7 +62,7 @@ def _charged(prepared: "PreparedTuning", folder: Path) -> "Booking":
     first = prepared.trials[0]
     path = ledger_place(first.privacy, folder)
     assert path is not None, "there is a folder"
-    booking = charge(prepared.plan, path, first.rows, first.held_out)
+    booking = charge(prepared.plan, path, first.intake.charged, first.held_out)
     print(booked(booking))
     print(_CAVEAT)
     return booking

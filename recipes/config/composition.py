@@ -161,7 +161,9 @@ def _settings(plain: dict[str, Any]) -> TrainSettings:
 
     def attempt(section: str, find: Callable[[], type[Any]]) -> None:
         try:
-            sections[section] = restore(find(), plain[section])
+            # runs that were written before there was generation have no settings of it
+            values = plain.get(section, {}) if section == "generation" else plain[section]
+            sections[section] = restore(find(), values)
         except ConfigurationError as error:
             problems.extend(_qualified(message, section) for message in error.messages)
 

@@ -15,11 +15,13 @@ from dpft.optim import Optim
 from dpft.performance import Performance
 from dpft.privacy import Privacy
 from dpft.recipes.config.adapter_settings import AdapterSettings
+from dpft.recipes.config.generation import Generation
 from dpft.recipes.tasks import TaskSettings
 
 __all__ = [
     "Architecture",
     "DtypeName",
+    "FamilyName",
     "HeadName",
     "PoolingName",
     "RunSettings",
@@ -35,6 +37,18 @@ class PoolingName(str, Enum):
 
     HEAD = "head"
     MEAN = "mean"
+
+
+class FamilyName(str, Enum):
+    """How a model names a label; where a text is written, the model itself says how.
+
+    `classifier`: by a head. `infilling`: a masked language model fills in the label's word.
+    `ranked`: an encoder-decoder ranks the labels' words as answers, with the losses of T-Few.
+    """
+
+    CLASSIFIER = "classifier"
+    INFILLING = "infilling"
+    RANKED = "ranked"
 
 
 class HeadName(str, Enum):
@@ -56,18 +70,24 @@ class Architecture:
     """How the base model is loaded.
 
     Args:
-        pooling: How token states become one prediction.
-        head: How the head starts.
+        family: How the model names a label.
+        pooling: How token states of a classifier become one prediction.
+        head: How the head of a classifier starts.
         train_head: Whether it is trained; a frozen one is saved all the same.
         dtype: Number format of the weights.
         dropout: Probability, for every dropout field of the model's configuration.
         max_length: Longest input in tokens; what is longer is cut.
         pretrained: False draws the weights afresh from the seed, to show what pretraining gives.
+        template: How infilling and ranking word a record, as in
+            "{text} It was {mask}."; unset: that of the papers for the task.
+        label_words: One word for each label, in order; unset: those of the papers.
+        label_smoothing: Share of the target spread over the vocabulary where a text is learnt.
 
     Privacy:
         Nothing, no data touched.
     """
 
+    family: FamilyName = FamilyName.CLASSIFIER
     pooling: PoolingName = PoolingName.MEAN
     head: HeadName = HeadName.FRESH
     train_head: bool = True
@@ -75,6 +95,9 @@ class Architecture:
     dropout: _Probability = 0.0
     max_length: Annotated[int, Field(ge=2)] = 128
     pretrained: bool = True
+    template: str | None = None
+    label_words: tuple[str, ...] | None = None
+    label_smoothing: _Probability = 0.0
 
 
 @validated
@@ -109,6 +132,7 @@ class TrainSettings:
         optim: Optimiser settings.
         performance: Speed and memory.
         run: What concerns the run as a whole.
+        generation: How texts are written for held-out tables.
         model: Folder or Hub name of the base model. Unset: the task's default.
 
     Privacy:
@@ -122,6 +146,7 @@ class TrainSettings:
     optim: Optim
     performance: Performance
     run: RunSettings
+    generation: Generation = dataclasses.field(default_factory=Generation)
     model: str | None = None
 
     def adapter_options(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dpft.optim import Optim
 from dpft.performance import Performance
 from dpft.privacy import Privacy
 from dpft.recipes.config.adapter_settings import ADAPTER_CLASSES
+from dpft.recipes.config.generation import Generation
 from dpft.recipes.config.schema import Architecture, RunSettings
 from dpft.recipes.tasks import settings_classes
 
@@ -31,6 +32,7 @@ SECTION_CLASSES: dict[str, type[Any]] = {
     "optim": Optim,
     "performance": Performance,
     "run": RunSettings,
+    "generation": Generation,
 }
 
 

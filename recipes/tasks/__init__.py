@@ -4,7 +4,19 @@ A task is one module with a settings class and a function, registered in `dpft.r
 importing this package registers the tasks of the library.
 """
 
-from dpft.recipes.tasks import embedded, sst2, text_classification
+from dpft.recipes.tasks import (
+    corpus,
+    embedded,
+    embedded_table_to_text,
+    glue,
+    instruction,
+    regression,
+    sst2,
+    table_corpora,
+    table_to_text,
+    text_classification,
+    text_pair,
+)
 from dpft.recipes.tasks.task import (
     Row,
     Split,
@@ -21,9 +33,17 @@ __all__ = [
     "Task",
     "TaskSettings",
     "build_task",
+    "corpus",
     "embedded",
+    "embedded_table_to_text",
+    "glue",
+    "instruction",
     "register",
+    "regression",
     "settings_classes",
     "sst2",
+    "table_corpora",
+    "table_to_text",
     "text_classification",
+    "text_pair",
 ]

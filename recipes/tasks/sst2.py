@@ -1,19 +1,23 @@
 """SST-2 of GLUE: sentiment of film reviews, a public benchmark."""
 
-import os
 from pathlib import Path
 
 from dpft.configuration import validated
 from dpft.errors import ConfigurationError
 from dpft.privacy import EvaluationStatus
+from dpft.recipes.tasks.places import (
+    ASSETS_VARIABLE,
+    HUB_MODEL,
+    assets_folder,
+    default_encoder,
+    hub_is_allowed,
+)
 from dpft.recipes.tasks.tables import labelled_rows, read_rows, table_in
 from dpft.recipes.tasks.task import Row, Split, register
 
 __all__ = ["HUB_MODEL", "Sst2", "Sst2Settings"]
 
 _HUB_NAME = "nyu-mll/glue"
-HUB_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-_ASSETS_VARIABLE = "DPFT_ASSETS"
 # What anybody would call a bad or a good film; written down before any record was looked at.
 _WORDS = (
     ("awful", "bad", "boring", "disappointing", "dull", "negative", "poor", "stupid", "terrible"),
@@ -65,7 +69,7 @@ class Sst2:
         """Return what is wrong with the place of the files, without reading any record."""
         folder = self._folder()
         if folder is None:
-            return [] if _online() else [_nowhere()]
+            return [] if hub_is_allowed() else [_nowhere()]
         try:
             for split in Split:
                 table_in(folder, split.value)
@@ -75,9 +79,7 @@ class Sst2:
 
     def default_model(self) -> str | None:
         """Return the MiniLM encoder of the assets folder, else its Hub name."""
-        assets = _assets()
-        local = assets / "models" / "minilm-l6" if assets is not None else None
-        return str(local) if local is not None and local.is_dir() else HUB_MODEL
+        return default_encoder()
 
     def load(self, split: Split) -> list[Row]:
         """Read a split.
@@ -95,26 +97,14 @@ class Sst2:
     def _folder(self) -> Path | None:
         if self._settings.path is not None:
             return Path(self._settings.path)
-        assets = _assets()
+        assets = assets_folder()
         local = assets / "data" / "glue" / "sst2" if assets is not None else None
         return local if local is not None and local.is_dir() else None
 
 
-def _assets() -> Path | None:
-    named = os.environ.get(_ASSETS_VARIABLE)
-    return Path(named) if named else None
-
-
-def _online() -> bool:
-    offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-    return all(
-        os.environ.get(name, "").upper() not in {"1", "ON", "YES", "TRUE"} for name in offline
-    )
-
-
 def _nowhere() -> str:
     return (
-        f"Expected task.path or {_ASSETS_VARIABLE} to say where SST-2 is. The Hub is switched off "
+        f"Expected task.path or {ASSETS_VARIABLE} to say where SST-2 is. The Hub is switched off "
         "by HF_HUB_OFFLINE. Set task.path to a folder with train.parquet and validation.parquet, "
         "or try task=embedded."
     )

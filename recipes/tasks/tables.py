@@ -14,7 +14,14 @@ from typing import Any
 from dpft.errors import ConfigurationError
 from dpft.recipes.tasks.task import Row
 
-__all__ = ["FORMATS", "labelled_rows", "read_rows", "table_in"]
+__all__ = [
+    "FORMATS",
+    "first_problems",
+    "labelled_rows",
+    "read_rows",
+    "row_problem",
+    "table_in",
+]
 
 _MAX_PROBLEMS = 5  # more rows with the same mistake teach nothing
 
@@ -101,23 +108,39 @@ def labelled_rows(
     for number, row in enumerate(rows, 1):
         index = index_of(row[label])
         if not isinstance(row[text], str) or not row[text].strip():
-            problems.append(_message(path, number, text, "hold text that is not empty"))
+            problems.append(row_problem(path, number, text, "hold text that is not empty"))
         if index is None:
-            problems.append(_message(path, number, label, "be one of the declared labels"))
+            problems.append(row_problem(path, number, label, "be one of the declared labels"))
         checked.append({"text": row[text], "label": index})
     if problems:
-        raise ConfigurationError(_first(problems))
+        raise ConfigurationError(first_problems(problems))
     return checked
 
 
-def _first(problems: list[str]) -> list[str]:
+def first_problems(problems: list[str]) -> list[str]:
+    """Return the first few messages on a file, and that there are more.
+
+    Privacy:
+        Nothing, no data touched.
+    """
     more = len(problems) > _MAX_PROBLEMS
     return problems[:_MAX_PROBLEMS] + (
         ["More rows of the file have such problems."] if more else []
     )
 
 
-def _message(path: Path, number: int, column: str, rule: str) -> str:
+def row_problem(path: Path, number: int, column: str, rule: str) -> str:
+    """Return the message on a malformed record.
+
+    Args:
+        path: The file; its name alone is shown.
+        number: Row, counted from 1 without the header line.
+        column: The column.
+        rule: What was expected of it, as in "hold a value".
+
+    Privacy:
+        Names the place, never what stands there.
+    """
     return (
         f"Expected file={path.name} row={number} column={column} to {rule}. "
         "A malformed record would be learnt as it stands. Correct or remove the row."
@@ -127,7 +150,7 @@ def _message(path: Path, number: int, column: str, rule: str) -> str:
 def _only(path: Path, number: int, row: Row, columns: tuple[str, ...]) -> Row:
     for column in columns:
         if column not in row or row[column] is None:
-            raise ConfigurationError(_message(path, number, column, "hold a value"))
+            raise ConfigurationError(row_problem(path, number, column, "hold a value"))
     return {column: row[column] for column in columns}
 
 
@@ -153,7 +176,7 @@ def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
         for number, row in enumerate(reader, 1):  # noqa: B007 - number is used on failure
             yield row
     except csv.Error:
-        raise ConfigurationError(_message(path, number + 1, "any", "be valid CSV")) from None
+        raise ConfigurationError(row_problem(path, number + 1, "any", "be valid CSV")) from None
 
 
 def _text(path: Path) -> str:
@@ -177,7 +200,7 @@ def _jsonl(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
         except ValueError:  # UnicodeDecodeError included
             row = None
         if not isinstance(row, dict):
-            raise ConfigurationError(_message(path, number, "any", "be one JSON object"))
+            raise ConfigurationError(row_problem(path, number, "any", "be one JSON object"))
         yield row
 
 

@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +50,7 @@ def test_plain_peft_loads_it_without_the_library(
     stirred: Callable[..., nn.Module],
     texts: Callable[..., Tensors],
     tmp_path: Path,
+    beside_transformers: Callable[..., Any],
 ) -> None:
     tiny("bert").save_pretrained(tmp_path / "base")
     model: Any = stirred(adapters.build("bitfit", tiny("bert")))
@@ -60,8 +58,7 @@ def test_plain_peft_loads_it_without_the_library(
     model.save_pretrained(str(tmp_path / "adapter"))
     torch.save((model(**batch).logits.detach(), batch), tmp_path / "expected.pt")
     arguments = [str(tmp_path / name) for name in ("base", "adapter", "expected.pt")]
-    settings = os.environ | {"HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, "-c", PLAIN_PEFT, *arguments], check=True, env=settings)
+    beside_transformers(PLAIN_PEFT, *arguments).check_returncode()
 
 
 def test_it_is_trained_further_after_loading(tiny: Callable[..., Any], tmp_path: Path) -> None:

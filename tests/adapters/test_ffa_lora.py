@@ -1,7 +1,4 @@
 import copy
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,15 +115,16 @@ def test_plain_peft_reads_an_ordinary_lora_that_computes_the_same(
     assert torch.equal(plain(**batch).logits, bert(**batch).logits)
 
 
-def test_a_process_without_the_library_reads_it(bert: Any, tmp_path: Path) -> None:
+def test_a_process_without_the_library_reads_it(
+    bert: Any, tmp_path: Path, beside_transformers: Callable[..., Any]
+) -> None:
     bert.save_pretrained(tmp_path)
     code = (
         "import sys; from peft import PeftConfig;"
         "assert type(PeftConfig.from_pretrained(sys.argv[1])).__name__ == 'LoraConfig';"
         "assert 'dpft' not in sys.modules"
     )
-    settings = os.environ | {"HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=settings)
+    beside_transformers(code, tmp_path).check_returncode()
 
 
 @pytest.mark.parametrize("task_type", ["SEQ_CLS", None])

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,7 +56,9 @@ def test_the_name_answers_like_a_member_of_peft() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_what_waits_for_peft_runs_once_in_either_order_of_import(*, first: bool) -> None:
+def test_what_waits_for_peft_runs_once_in_either_order_of_import(
+    beside_transformers: Callable[..., Any], *, first: bool
+) -> None:
     code = [
         "import sys",
         *["import peft"] * first,
@@ -67,19 +70,18 @@ def test_what_waits_for_peft_runs_once_in_either_order_of_import(*, first: bool)
         "assert calls == [True], calls",
         "assert type(peft.__spec__.loader).__name__ == 'SourceFileLoader'",
     ]
-    subprocess.run([sys.executable, "-c", "\n".join(code)], check=True)
+    beside_transformers("\n".join(code)).check_returncode()
 
 
-@pytest.mark.parametrize(
-    "asking", ["find_spec('peft')", "__import__('transformers').utils.is_peft_available()"]
-)
-def test_asking_whether_there_is_peft_changes_nothing(asking: str) -> None:
-    code = [
+def test_asking_whether_there_is_peft_changes_nothing() -> None:
+    code = [  # a fresh process: transformers remembers the answer
         "from importlib.util import find_spec",
         "from dpft.adapters.registration import when_peft_is_imported",
         "calls = []",
         "when_peft_is_imported(lambda: calls.append(1))",
-        asking,
+        "find_spec('peft')",
+        "assert not calls",
+        "assert __import__('transformers').utils.is_peft_available()",
         "assert not calls",
         "import peft",
         "assert calls == [1] and 'DPFT_BOTTLENECK' in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING",

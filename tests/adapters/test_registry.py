@@ -85,19 +85,23 @@ def test_every_method_is_built_without_options(
 
 
 @pytest.mark.parametrize("order", ["peft, dpft.adapters", "dpft.adapters, peft"])
-def test_peft_knows_our_methods_in_either_order_of_import(order: str) -> None:
+def test_peft_knows_our_methods_in_either_order_of_import(
+    order: str, beside_transformers: Callable[..., Any]
+) -> None:
     code = (
         f"import {order}; from peft import mapping;"
         "ours = {key for key in mapping.PEFT_TYPE_TO_CONFIG_MAPPING if key.startswith('DPFT_')};"
         "assert {'DPFT_ATTEMPT', 'DPFT_BOTTLENECK', 'DPFT_COMPACTER'} <= ours, ours"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    beside_transformers(code).check_returncode()
 
 
 @pytest.mark.parametrize("module", ["attempt", "bottleneck", "compacter", "sublayers", "tuners"])
-def test_any_module_may_be_the_first_to_be_imported(module: str) -> None:
+def test_any_module_may_be_the_first_to_be_imported(
+    module: str, beside_transformers: Callable[..., Any]
+) -> None:
     code = f"import dpft.adapters.{module}, peft; assert peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    beside_transformers(code).check_returncode()
 
 
 def test_an_adapter_that_finds_no_layer_is_refused(tiny: Callable[..., Any]) -> None:

@@ -1,9 +1,9 @@
 """`dpft train` with every adapter, on the embedded task with two steps."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +42,9 @@ ON_DISK = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_adapter_trains_is_saved_and_is_read_back(name: str, tmp_path: Path) -> None:
+def test_every_adapter_trains_is_saved_and_is_read_back(
+    name: str, tmp_path: Path, beside_transformers: Callable[..., Any]
+) -> None:
     folder = tmp_path / "run"
     chosen = [f"adapter={name}", *NEEDED.get(name, []), f"hydra.run.dir={folder}"]
     assert cli.main(["train", "task=embedded", *chosen, *OVERRIDES]) == 0
@@ -57,8 +59,7 @@ def test_every_adapter_trains_is_saved_and_is_read_back(name: str, tmp_path: Pat
     assert ("import dpft.adapters" in card) is needs_library
     assert ("Plain transformers and peft suffice." in card) is not needs_library
     if not needs_library:
-        arguments = [str(folder / "adapter"), ON_DISK[name]]
-        subprocess.run([sys.executable, "-c", PLAIN_PEFT, *arguments], check=True)
+        beside_transformers(PLAIN_PEFT, folder / "adapter", ON_DISK[name]).check_returncode()
 
 
 def read_back(folder: Path) -> PeftModel:

@@ -38,8 +38,9 @@ def test_a_run_over_budget_is_refused_before_a_model_is_loaded(
     monkeypatch.setattr("dpft.recipes.training._load", loaded)
     assert cli.main(command(tmp_path / "run", path)) == 3
     said = capsys.readouterr().err
-    assert "left: 0.5" in said
+    assert "left: 100 %" in said
     assert "What would fit: noise_multiplier=" in said
+    assert "as of privacy.epsilon=0." in said
     assert not (tmp_path / "run").exists()
     unsafe = ["privacy=not_private", f"privacy.ledger={path}"]
     folder = tmp_path / "unsafe"
@@ -115,7 +116,7 @@ def test_a_sweep_is_charged_where_other_runs_are(
     monkeypatch.setattr("dpft.recipes.training._load", loaded)
     sweep = ["train", "-m", "privacy.epsilon=1,2", "hydra.sweep.dir=sweep", *OVERRIDES]
     assert cli.main(sweep) == 3
-    assert "left: 0.5" in capsys.readouterr().err
+    assert "left: 100 %" in capsys.readouterr().err
     assert not list(tmp_path.glob("sweep/**/*.sqlite"))
 
 

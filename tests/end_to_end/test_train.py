@@ -1,10 +1,9 @@
 """`dpft train` as a user runs it, on the embedded task with few steps."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from dpft.recipes.config.composition import settings_from_yaml
 from dpft.recipes.metrics.evaluation import predict_logits
 from dpft.recipes.preparation import prepare_evaluation
 from dpft.recipes.reevaluation import load_trained
-from dpft.rendering import rounded_up
+from dpft.rendering import percent_rounded_up, rounded_up
 from dpft.run_folder import RunFolder
 
 OVERRIDES = ["privacy.steps=3", "privacy.expected_batch_size=32", "run.log_every=1"]
@@ -83,6 +82,10 @@ def test_every_artefact_tells_the_same_epsilon(run: Path) -> None:
         f"epsilon = {rounded_up(epsilon)} at delta = 1e-05"
         in (run / "adapter/README.md").read_text()
     )
+    detected = percent_rounded_up(certificate.attack_bound(0.01, 1e-5).rate)
+    for page in ("report.md", "adapter/README.md"):
+        assert f"detects at most {detected} of" in (run / page).read_text()
+        assert "by the whole trade-off curve" in (run / page).read_text()
     last = (run / "run.log").read_text().splitlines()[-1]
     assert last == f"step 3 of 3, epsilon {rounded_up(epsilon)} of {rounded_up(epsilon)}"
 
@@ -106,7 +109,7 @@ def test_the_saved_configuration_is_the_one_that_ran(run: Path) -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "head"])
 def test_plain_peft_loads_the_adapter_and_predicts_the_same(
-    pooling: str, run: Path, tmp_path: Path
+    pooling: str, run: Path, tmp_path: Path, beside_transformers: Callable[..., Any]
 ) -> None:
     folder = (
         run if pooling == "mean" else trained(tmp_path / "run", f"architecture.pooling={pooling}")
@@ -119,12 +122,7 @@ def test_plain_peft_loads_the_adapter_and_predicts_the_same(
     kind = "Sequence" if pooling == "head" else "Token"
     code = PLAIN_PEFT.format(auto=f"AutoModelFor{kind}Classification", mean=pooling == "mean")
     arguments = [EMBEDDED, folder / "adapter", tmp_path / "texts.json", tmp_path / "logits.json"]
-    subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        check=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-    )
+    beside_transformers(code, *arguments).check_returncode()
     theirs = torch.tensor(json.loads((tmp_path / "logits.json").read_text()))
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 

@@ -25,3 +25,13 @@ def test_a_path_without_a_model_is_refused(name: str) -> None:
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"a folder with a config\.json"):
         base_model_path(str(tmp_path))
+
+
+def test_the_decoder_of_the_package_says_how_to_make_it_if_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpft.recipes.base_models.DECODER_DIR", tmp_path)
+    with pytest.raises(ConfigurationError, match=r"dpft\.recipes\.decoder\.pretrain --output"):
+        base_model_path("embedded_decoder")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert base_model_path("embedded_decoder") == str(tmp_path)

@@ -1,8 +1,10 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,15 +21,18 @@ sys.exit(f"imported {heavy}" if heavy else code)
 ACCOUNT = "account --records 67349 --batch-size 1024 --epochs 1 --noise-multiplier 1 --delta 1e-5"
 
 
-def run(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", LIGHT, *argv]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def run(beside_hydra: Callable[..., Any]) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run the command line in a folder: (folder, words)."""
+    return lambda folder, *argv: beside_hydra(LIGHT, *argv, cwd=folder)
 
 
 @pytest.mark.parametrize(
     "line", ["--help", "", "train --help", "train --cfg job", "train --cfg job task=sst2", ACCOUNT]
 )
-def test_light_commands_import_no_torch_and_write_nothing(tmp_path: Path, line: str) -> None:
+def test_light_commands_import_no_torch_and_write_nothing(
+    tmp_path: Path, run: Callable[..., Any], line: str
+) -> None:
     done = run(tmp_path, *line.split())
     assert done.returncode == 0, done.stderr
     assert done.stdout
@@ -57,7 +62,7 @@ def test_importing_the_library_imports_no_torch() -> None:
     ],
 )
 def test_bad_settings_exit_with_2_say_why_and_leave_no_file(
-    tmp_path: Path, line: str, says: str
+    tmp_path: Path, run: Callable[..., Any], line: str, says: str
 ) -> None:
     done = run(tmp_path, *line.split())
     assert says in done.stderr
@@ -66,13 +71,17 @@ def test_bad_settings_exit_with_2_say_why_and_leave_no_file(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_sweep_over_an_unknown_key_suggests_the_nearest(tmp_path: Path) -> None:
+def test_a_sweep_over_an_unknown_key_suggests_the_nearest(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
     done = run(tmp_path, "train", "-m", "privacy.epsilonn=3,4")
     assert done.returncode == 2
     assert done.stderr.strip().endswith("Did you mean privacy.epsilon?")
 
 
-def test_a_refused_setting_does_not_even_leave_a_folder(tmp_path: Path) -> None:
+def test_a_refused_setting_does_not_even_leave_a_folder(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
     assert run(tmp_path, "train", "privacy.epsilon=-3").returncode == 2
     assert not any(tmp_path.iterdir())
 

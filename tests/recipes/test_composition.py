@@ -17,15 +17,20 @@ from dpft.recipes.config.composition import (
 CONF = Path(__file__).parents[2] / "recipes" / "config" / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 NEEDED = {  # what a choice leaves to the user
-    "text_classification": ["task.train=train.csv", "task.labels=[no,yes]"],
+    "instruction": ["task.train=train.jsonl"],
+    "regression": ["task.train=train.csv"],
+    "table_to_text": ["task.train=train.jsonl"],
+    "text_classification": ["task.train=train.csv"],
+    "text_pair": ["task.train=train.csv"],
 }
 
 
 def selecting(file: Path) -> list[str]:
     """Return the overrides that put a file of the tree into the configuration."""
-    group, name = file.parent.name, file.stem
     if file.parent == CONF:
         return []
+    group, *folders = file.parent.relative_to(CONF).parts
+    name = "/".join([*folders, file.stem])
     if group == "length":
         return [f"task={name}", *NEEDED.get(name, [])]
     return [f"{group}={name}", *(NEEDED.get(name, []) if group == "task" else [])]

@@ -15,10 +15,8 @@ def own_files(folder: Path, *overrides: str, validation: bool = True) -> list[st
     rows = [{"text": f"letter {i}", "label": "yes" if i % 2 else "no"} for i in range(20)]
     for name in ("train", "validation"):
         (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    (folder / "model").mkdir(exist_ok=True)
-    (folder / "model" / "config.json").write_text("{}")
     held_out = [f"task.validation={folder / 'validation.jsonl'}"] if validation else []
-    files = [f"task.train={folder / 'train.jsonl'}", f"model={folder / 'model'}", *held_out]
+    files = [f"task.train={folder / 'train.jsonl'}", "model=embedded", *held_out]
     return ["task=text_classification", "task.labels=[no,yes]", *files, *RATE, *overrides]
 
 
@@ -51,9 +49,20 @@ def test_an_evaluation_of_none_wins_over_a_public_task() -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
-    overrides = own_files(tmp_path, "privacy.expected_batch_size=21")
+    unloadable = tmp_path / "model"
+    unloadable.mkdir()
+    (unloadable / "config.json").write_text("{}")
+    overrides = own_files(tmp_path, "privacy.expected_batch_size=21", f"model={unloadable}")
     with pytest.raises(ConfigurationError, match="expected_batch_size=21"):
         prepare(compose_settings(overrides))
+
+
+def test_a_model_without_a_tokenizer_is_refused_as_a_setting(tmp_path: Path) -> None:
+    unloadable = tmp_path / "model"
+    unloadable.mkdir()
+    (unloadable / "config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="to come with a tokenizer"):
+        prepare(compose_settings(own_files(tmp_path, f"model={unloadable}")))
 
 
 def test_missing_files_and_a_missing_model_are_named_together(tmp_path: Path) -> None:

@@ -5,20 +5,19 @@ import pytest
 
 from dpft.errors import ConfigurationError
 from dpft.recipes.tasks import Split
+from dpft.recipes.tasks.own_files import OwnFilesTask
 from dpft.recipes.tasks.text_classification import (
-    TextClassification,
     TextClassificationSettings,
+    text_classification,
 )
 
 
-def task_of(
-    folder: Path, labels: tuple[str, ...] = ("no", "yes"), **fields: str
-) -> TextClassification:
+def task_of(folder: Path, labels: tuple[str, ...] = ("no", "yes"), **fields: str) -> OwnFilesTask:
     rows = [{"body": "first", "kind": "yes"}, {"body": "second", "kind": "no"}]
     file = folder / "train.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in rows))
     given = {"train": str(file), "text_column": "body", "label_column": "kind"} | fields
-    return TextClassification(TextClassificationSettings(labels=labels, **given))
+    return text_classification(TextClassificationSettings(labels=labels, **given))
 
 
 def test_columns_and_labels_are_those_declared(tmp_path: Path) -> None:
@@ -26,7 +25,7 @@ def test_columns_and_labels_are_those_declared(tmp_path: Path) -> None:
     assert rows == [{"text": "first", "label": 1}, {"text": "second", "label": 0}]
 
 
-def test_the_label_set_is_declared_and_never_read_off_the_records(tmp_path: Path) -> None:
+def test_a_declared_label_set_is_never_read_off_the_records(tmp_path: Path) -> None:
     assert task_of(tmp_path, ("no", "yes", "never")).labels == ("no", "yes", "never")
     with pytest.raises(ConfigurationError, match="row=1 column=kind to be one of the declared"):
         task_of(tmp_path, ("no", "perhaps")).load(Split.TRAIN)

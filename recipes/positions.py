@@ -1,0 +1,39 @@
+"""Whether a model has as many positions as records may have tokens. No torch in here."""
+
+from dpft.errors import ConfigurationError
+from dpft.recipes.base_models import base_model_path
+
+__all__ = ["refuse_missing_positions"]
+
+_FIELDS = ("max_position_embeddings", "n_positions")
+
+
+def refuse_missing_positions(base_model: str, max_length: int) -> None:
+    """Raise if records may be longer than the model has positions.
+
+    Args:
+        base_model: Name of the base model; one that cannot be found is left to its loading.
+        max_length: Most tokens of a record.
+
+    Raises:
+        ConfigurationError: If the configuration states fewer positions, and they are learnt or
+            were all that it was trained on.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(base_model_path(base_model))
+    except (OSError, ValueError):
+        return
+    if config.model_type in {"mt5", "t5", "umt5"}:  # relative positions have no end
+        return
+    stated = [getattr(config, field, None) for field in _FIELDS]
+    most = min((number for number in stated if isinstance(number, int)), default=max_length)
+    if max_length > most:
+        raise ConfigurationError(
+            f"Expected architecture.max_length={max_length} <= {most}, the positions of "
+            f"model={base_model}. Longer records would fail, or be read as never trained. Lower it."
+        )
