@@ -14,10 +14,17 @@ if TYPE_CHECKING:
     from dp_accounting.pld.pld_pmf import PLDPmf
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
-__all__ = ["convolved", "epsilon_at"]
+__all__ = ["convolved", "epsilon_at", "lost_to_rounding"]
 
 _MOST_ORDERS = 40
 _TAIL = 1e-15  # mass that may be cut from the result; all of it counts as an infinite loss
+# A power of a Fourier transform loses as many units of rounding as it has factors: up to 1.9 of
+# them over 2 to 1e5 steps, up to 6 times the norm of the masses where that is small, against sums
+# without cancellation (186 compositions, 2026-11-21, x86-64). The error grows like the norm, and
+# like the root of the transform's logarithm: half as much again for 2^24 points.
+_UNIT = 2.0**-53
+_PER_NORM = 10.0
+_MOST_UNITS = 4.0
 
 
 class _Masses(NamedTuple):
@@ -43,8 +50,8 @@ def convolved(
         interval: Distance of neighbouring points, that of all factors.
 
     Returns:
-        The distribution, from above but for rounding, of which the caller knows: what lies outside
-        of the range that is kept, 1e-15 at most, counts as an infinite loss.
+        The distribution, from above but for `lost_to_rounding`: what lies outside of the range that
+        is kept, 1e-15 at most, counts as an infinite loss.
 
     Privacy:
         Nothing, no data touched (`test_the_convolution_agrees_with_dp_accounting`,
@@ -66,6 +73,39 @@ def convolved(
         if all(losses._symmetric for losses, _ in factors):  # noqa: SLF001  # has no public name
             break
     return PrivacyLossDistribution(*sides)
+
+
+def lost_to_rounding(factors: Sequence[tuple["PrivacyLossDistribution", int]]) -> float:
+    """Return by how much rounding in `convolved` may lower delta.
+
+    Args:
+        factors: As in `convolved`.
+
+    Returns:
+        Units of rounding, one for each time a factor is taken, more for one whose masses lie close
+        together: what is sampled rarely loses nothing in most steps. 0 for a single release.
+
+    Privacy:
+        Nothing, no data touched. Measured, with a margin of 2; not a proof
+        (`test_rounding_never_lowers_a_bound_of_what_is_sampled_rarely`).
+
+    References:
+        Gopi et al. 2021 (2106.02848), appendix A: errors of the transform.
+    """
+    if sum(times for _, times in factors) == 1:
+        return 0.0
+    return _UNIT * math.fsum(times * _units(each) for each, times in factors)
+
+
+def _units(losses: "PrivacyLossDistribution") -> float:
+    return min(_MOST_UNITS, max(1.0, _PER_NORM * _norm(losses)))
+
+
+def _norm(losses: "PrivacyLossDistribution") -> float:
+    import numpy as np
+
+    sides = (losses._pmf_remove, losses._pmf_add)  # noqa: SLF001  # have no public name
+    return max(float(np.linalg.norm(_masses(side, 1).masses)) for side in sides)
 
 
 def epsilon_at(losses: "PrivacyLossDistribution", delta: float) -> float:

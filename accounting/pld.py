@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache, singledispatch
 from typing import TYPE_CHECKING
 
-from dpft.accounting.convolution import convolved, epsilon_at
+from dpft.accounting.convolution import convolved, epsilon_at, lost_to_rounding
 from dpft.accounting.errors import ConfigurationError
 from dpft.accounting.grid import Grid
 from dpft.accounting.mechanisms import (
@@ -43,10 +43,6 @@ __all__ = [
     "pld_epsilon",
 ]
 
-# A power of a Fourier transform loses as many units of rounding as it has factors, and the sum of
-# what comes back may lie below the truth: by up to 0.14 of this over 100 to 1e6 steps of known
-# delta (2026-11-21, x86-64). It is added to delta, which matters from 1e-10 downwards.
-_ROUNDING_PER_STEP = 2.0**-53
 _OF_FEW_LOSSES = (Opaque, Selection)  # far apart: dp-accounting adds them up one by one
 _SMALLEST_RATE = 1e-12  # 1 - rate has lost the digits of a smaller one
 
@@ -62,8 +58,8 @@ def pld_epsilon(mechanisms: tuple[Mechanism, ...], delta: float, grid: Grid) -> 
 
     Returns:
         An upper bound on epsilon at delta; infinite if delta lies below the tail mass (1e-15) that
-        is cut from the distributions, or below what rounding may hide (1e-16 per step), which the
-        caller refuses.
+        is cut from the distributions, or below what rounding may hide (1e-16 to 4e-16 per step),
+        which the caller refuses.
 
     Raises:
         ConfigurationError: If one of them repeats and selects, of which only RDP has a bound.
@@ -76,10 +72,10 @@ def pld_epsilon(mechanisms: tuple[Mechanism, ...], delta: float, grid: Grid) -> 
     References:
         Koskela et al. 2020 (1906.03049); Doroshenko et al. 2022 (2207.04380), section 3.
     """
-    remaining = delta - _rounding(mechanisms)
+    losses, rounding = _composed(mechanisms, grid.interval_for(mechanisms))
+    remaining = delta - rounding
     if remaining <= 0:
         return math.inf
-    losses = loss_distribution(mechanisms, grid.interval_for(mechanisms))
     epsilon = epsilon_at(losses, remaining)
     if math.isfinite(epsilon):
         return epsilon
@@ -103,12 +99,11 @@ def pld_delta(mechanisms: tuple[Mechanism, ...], epsilon: float, grid: Grid) -> 
     Privacy:
         Nothing, no data touched (`test_delta_and_epsilon_invert_each_other`).
     """
-    losses = loss_distribution(mechanisms, grid.interval_for(mechanisms))
+    losses, rounding = _composed(mechanisms, grid.interval_for(mechanisms))
     delta = max(0.0, float(losses.get_delta_for_epsilon(epsilon)))
-    return min(1.0, delta + _rounding(mechanisms))
+    return min(1.0, delta + rounding)
 
 
-@lru_cache(maxsize=2)  # a curve asks for the same distribution again, and one may fill 100 MB
 def loss_distribution(
     mechanisms: tuple[Mechanism, ...], interval: float
 ) -> "PrivacyLossDistribution":
@@ -119,8 +114,9 @@ def loss_distribution(
         interval: Distance of neighbouring points of the grid of losses, > 0.
 
     Returns:
-        The composition: all Gaussians that sampling does not amplify as one, equal mechanisms as
-        one to a power, so that a schedule costs as much as it has different values.
+        The composition, from above but for rounding, which `pld_epsilon` and `pld_delta` add: all
+        Gaussians that sampling does not amplify as one, equal mechanisms as one to a power, so that
+        a schedule costs as much as it has different values.
 
     Raises:
         ConfigurationError: If one of them repeats and selects, of which only RDP has a bound.
@@ -128,6 +124,15 @@ def loss_distribution(
     Privacy:
         Nothing, no data touched (`test_a_mix_costs_more_than_each_and_less_than_the_sum`).
     """
+    losses, _ = _composed(mechanisms, interval)
+    return losses
+
+
+@lru_cache(maxsize=2)  # a curve asks for the same distribution again, and one may fill 100 MB
+def _composed(
+    mechanisms: tuple[Mechanism, ...], interval: float
+) -> tuple["PrivacyLossDistribution", float]:
+    """Return the losses of a composition, and by how much rounding may lower their delta."""
     information = 0.0
     counted: Counter[Mechanism] = Counter()
     for mechanism in _parts(mechanisms):
@@ -142,9 +147,11 @@ def loss_distribution(
     ]
     if information:
         factors.append((_gaussian(information, interval), 1))
-    if counted:
-        factors.append((_one_by_one(counted, interval), 1))
-    return convolved(factors, interval)
+    few = [(_one_step(mechanism, interval), count) for mechanism, count in counted.items()]
+    rounding = lost_to_rounding([*factors, *few])
+    if few:
+        factors.append((_one_by_one(few, interval), 1))
+    return convolved(factors, interval), rounding
 
 
 def _gaussian(information: float, interval: float) -> "PrivacyLossDistribution":
@@ -154,22 +161,16 @@ def _gaussian(information: float, interval: float) -> "PrivacyLossDistribution":
     return mixture_distribution(information**-0.5, np.array([0.0, 1.0]), interval)
 
 
-def _one_by_one(counted: Counter[Mechanism], interval: float) -> "PrivacyLossDistribution":
+def _one_by_one(
+    few: Iterable[tuple["PrivacyLossDistribution", int]], interval: float
+) -> "PrivacyLossDistribution":
     """Add up losses that take few values, however far apart."""
     from dp_accounting.pld import privacy_loss_distribution
 
     composed = privacy_loss_distribution.identity(interval)
-    for mechanism, count in counted.items():
-        composed = composed.compose(_one_step(mechanism, interval).self_compose(count))
+    for each, count in few:
+        composed = composed.compose(each.self_compose(count))
     return composed
-
-
-def _rounding(mechanisms: Iterable[Mechanism]) -> float:
-    """Return by how much rounding may lower delta; one release, or Gaussians alone, need none."""
-    parts = _parts(mechanisms)
-    amplified = sum(steps_of(part) for part in parts if not _unamplified(part))
-    releases = amplified + (amplified < sum(map(steps_of, parts)))  # all other Gaussians are one
-    return _ROUNDING_PER_STEP * releases if amplified and releases > 1 else 0.0
 
 
 def _parts(mechanisms: Iterable[Mechanism]) -> list[Mechanism]:

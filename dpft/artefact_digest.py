@@ -102,7 +102,7 @@ def read_header(path: Path) -> Header:
         fields = json.loads(text, object_pairs_hook=_without_repetition)
         metadata = _texts(fields.pop(_METADATA, {}))
         tensors = {name: _stored(entry) for name, entry in fields.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, repr(error)) from error
     _check_places(path, tensors, size - start)
     return Header(metadata, tensors, start)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from dpft.accounting import Certificate, RunRecord
+from dpft.accounting import Certificate, RunRecord, Unit
 from dpft.accounting.publication import Publication
 from dpft.accounting.run_record import LedgerReference
 from dpft.artefact_digest import tensor_files, tensors_digest, write_note
@@ -30,6 +30,10 @@ _EXCLUDED = (
     "Interruptions that depend on records, as when a certain sample exhausts the memory.",
     "Floating-point arithmetic: the proof is for real numbers and exact Gaussian noise.",
 )
+_OF_USERS = (
+    "Users told apart otherwise, as by another column of owners: runs whose owners were named "
+    "otherwise have no guarantee together, whatever epsilon adds up to."
+)
 
 
 def run_record(
@@ -46,6 +50,7 @@ def run_record(
         Public numbers and names: of a base model, its folder's last part alone.
     """
     plan = step.plan
+    of_users = (_OF_USERS,) if plan.privacy.covers is Unit.USER else ()
     return RunRecord(
         run_id=run_id,
         dataset_id=plan.privacy.dataset_id,
@@ -65,7 +70,7 @@ def run_record(
         inputs=step.started.inputs,
         divisor=plan.length.expected_batch_size,
         versions={name: each for name, each in environment()["versions"].items() if each},
-        excluded=(*_EXCLUDED, *taken_as_public(plan)),
+        excluded=(*_EXCLUDED, *of_users, *taken_as_public(plan)),
         ledger=ledger,
     )
 

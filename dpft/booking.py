@@ -37,7 +37,7 @@ from dpft.run_folder import RunFolder
 
 __all__ = ["Booking", "book", "book_beside", "book_with"]
 
-_NAME_BYTES = 16
+_OF_THE_MACHINE = (MemoryError, RuntimeError)  # torch says the latter where memory ends
 _Records = Iterable[Mapping[str, Any]]
 
 
@@ -59,7 +59,7 @@ class Booking:
         self._ledger = ledger
         self._token: int | None = None
         self._may_be_given_back = is_new
-        self._public_reason: str | None = None
+        self._public_failure: tuple[BaseException, str] | None = None
         self.is_new = is_new
         self.run_id = run_id
         self.head: Head = ledger.head
@@ -67,13 +67,14 @@ class Booking:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None and self._may_be_given_back:
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        if error is not None and self._may_be_given_back:
+            public, reason = self._public_failure or (None, "")
             with suppress(LedgerError):  # then it stays charged, which is safe
-                if self._public_reason is None:
+                if error is public:
+                    self._ledger.cancel(self.run_id, reason)
+                else:  # a public failure that somebody caught is not what ended the run
                     self._ledger.settle(self.run_id)
-                else:
-                    self._ledger.cancel(self.run_id, self._public_reason)
         self.close()
 
     @contextmanager
@@ -87,13 +88,16 @@ class Booking:
             If it fails before the run began, the run is given back under fixed plans as well:
             nothing was released, and no record decided that
             (`test_a_run_whose_model_is_refused_is_given_back_under_fixed_plans`). What fails
-            elsewhere may follow from records, and what somebody interrupts from earlier outputs:
-            that stays charged under fixed plans.
+            elsewhere may follow from records, as may a lack of memory, which they take up too, and
+            what somebody interrupts from earlier outputs: that stays charged under fixed plans
+            (`test_a_failure_that_records_may_decide_is_not_given_back_under_fixed_plans`).
         """
         try:
             yield
-        except Exception:
-            self._public_reason = reason
+        except _OF_THE_MACHINE:
+            raise
+        except Exception as error:
+            self._public_failure = error, reason
             raise
 
     @property

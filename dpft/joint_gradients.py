@@ -28,8 +28,8 @@ def add_clipped_users(engine: Engine, users: UserBatch, total: ClippedSum) -> No
         the whole user out (`test_one_record_that_is_not_finite_zeroes_the_whole_user`).
 
     References:
-        Charles et al. 2024 (2407.07737), algorithm 2: user-level sampling, with the mean over the
-        user's examples; all of them here, instead of a group of fixed size.
+        Charles et al. 2024 (2407.07737), who call it user-level sampling with clipping by user. The
+        mean is over all of a user's records here; the paper leaves their number to a setting.
     """
     if users.is_whole:
         for batch in users.tensors():

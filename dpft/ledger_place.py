@@ -43,22 +43,28 @@ def ledger_place(privacy: Privacy, out: Path | None) -> Path | None:
         the parent of the run folder, so that runs of all tasks under one folder share it and
         removing that folder does not remove it. It lies in the parent itself where it was before,
         where the parent is the working folder, or where the folder above is not the user's own, is
-        the root, lies on another disk, or holds the key of the record digests. None if there is no
+        the root, lies on another disk, or holds the key of the record digests; none of this counts
+        where the user's ledger lies above already, or one folder further up. None if there is no
         run folder either: then nothing is charged.
 
     Raises:
         ConfigurationError: If there is a ledger in both places.
 
     Privacy:
-        Nothing, no data touched. A ledger that is there is used rather than another made
-        (`test_a_ledger_that_is_there_is_used`).
+        Nothing, no data touched. A ledger that is there is used rather than another made, which
+        would know of no budget (`test_a_ledger_that_is_there_is_used`,
+        `test_a_ledger_stays_in_use_when_its_folder_changes`).
     """
     named = named_ledger(privacy.ledger)
     if named is not None or out is None:
         return named
     parent = out.resolve().parent
-    places = [parent, parent.parent] if _may_hold_ledger(parent.parent, parent) else [parent]
+    above = parent.parent
+    fits = _may_hold_ledger(above, parent) or (above != parent and _holds_own_ledger(above))
+    places = [parent, above] if fits else [parent]
     found = [place / FILE_NAME for place in places if (place / FILE_NAME).exists()]
+    if not found and _holds_own_ledger(above.parent):  # runs/first made it, this is runs/task/first
+        return above.parent / FILE_NAME
     if len(found) > 1:
         raise ConfigurationError(
             f"Expected one ledger for run folder={out}, found {found[0]} and {found[1]}. They know "
@@ -79,6 +85,14 @@ def _may_hold_ledger(above: Path, parent: Path) -> bool:
     with_runs = found.st_dev == _there(parent).stat().st_dev
     apart = not would_travel_together(private_folder().resolve(), above)
     return own and with_runs and apart and os.access(_there(above), os.W_OK)
+
+
+def _holds_own_ledger(folder: Path) -> bool:
+    """Return whether the user's ledger lies here, not a file or a link that others made."""
+    try:
+        return (folder / FILE_NAME).lstat().st_uid == os.geteuid()
+    except OSError:  # there is none, or it cannot be looked at
+        return False
 
 
 def _there(folder: Path) -> Path:

@@ -6,6 +6,7 @@ records depends on nobody else's. No torch in here.
 
 import hashlib
 import json
+import numbers
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,10 @@ from dpft.errors import ConfigurationError
 __all__ = ["Users", "charged_rows", "first_of_each", "owner_name", "owners_in", "without_owner"]
 
 _Row = Mapping[str, Any]
+_UNSEEN = ("Cf", "Cs")  # Unicode's categories of marks such as a zero-width space, and of halves
 _MAX_PROBLEMS = 5  # more rows with the same mistake teach nothing
+# What programs write for a value that is missing, where a column holds text alone.
+_MISSING = frozenset({"nan", "NaN", "<NA>", "NaT", "None", "null", "NULL"})
 # Public: it only makes the order one that nobody chose. Which records are kept is no secret.
 _ORDER = b"dpft: order of the records of one user"
 
@@ -54,8 +58,9 @@ def owner_name(value: object) -> str | None:
     """Return the name of an owner as text, None if it names nobody.
 
     Args:
-        value: Text or an integer; texts that differ in white space or in Unicode's form alone are
-            the same name, so that nobody is taken for two.
+        value: Text or an integer; texts that differ in white space, in signs that are not seen
+            or in Unicode's form (NFKC) alone are the same name, so that nobody is taken for two.
+            What programs write for a missing value, as "nan", names nobody.
 
     Privacy:
         Taking two users for one protects both together; the other way round would not.
@@ -64,9 +69,12 @@ def owner_name(value: object) -> str | None:
         >>> owner_name(" Ada  Lovelace"), owner_name(7), owner_name("  ")
         ('Ada Lovelace', '7', None)
     """
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, str | numbers.Integral):
         return None
-    return " ".join(unicodedata.normalize("NFC", str(value)).split()) or None
+    text = unicodedata.normalize("NFKC", str(value))
+    seen = "".join(sign for sign in text if unicodedata.category(sign) not in _UNSEEN)
+    name = " ".join(seen.split())
+    return None if name in _MISSING else name or None
 
 
 def owners_in(rows: Sequence[_Row], field: str, place: str = "records") -> list[str]:

@@ -7,6 +7,7 @@ candidates are its points. Only what leaves the mechanism of a trial as it is ma
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -17,7 +18,7 @@ from dpft.errors import ConfigurationError
 from dpft.privacy import Privacy
 from dpft.recipes.config.composition import compose_config, explained, settings_from, yaml_of
 from dpft.recipes.config.schema import TrainSettings
-from dpft.recipes.preparation import Prepared, prepare_evaluation
+from dpft.recipes.preparation import Prepared, prepare_evaluation, refuse_long
 from dpft.recipes.tasks import Split
 from dpft.tuning import TuningPlan, plan_tuning
 
@@ -136,7 +137,9 @@ def prepare_tuning(overrides: Sequence[str], count: TrialCount) -> PreparedTunin
     """
     candidates = candidates_of(overrides)
     first = prepare_evaluation(candidates[0].settings)
-    first = first.with_rows(first.task.load(Split.TRAIN))
+    rows = first.task.load(Split.TRAIN)
+    _refuse_long(first, candidates, rows)
+    first = first.with_rows(rows)
     plan = plan_tuning(first.privacy, first.intake.count, count)
     prepared = tuple(
         dataclasses.replace(
@@ -147,6 +150,19 @@ def prepare_tuning(overrides: Sequence[str], count: TrialCount) -> PreparedTunin
         for each in candidates
     )
     return PreparedTuning(tuple(overrides), candidates, prepared, plan)
+
+
+def _refuse_long(
+    first: Prepared, candidates: Sequence[Candidate], rows: list[dict[str, Any]]
+) -> None:
+    """Raise if a candidate would cut a text without a word: candidates may differ in length."""
+    seen = []
+    for each in candidates:
+        if each.settings.architecture not in seen:
+            seen.append(each.settings.architecture)
+            prepared = dataclasses.replace(first, settings=each.settings)
+            refuse_long(prepared, rows, Split.TRAIN)
+            refuse_long(prepared, first.held_out, Split.VALIDATION)
 
 
 def _candidate(point: Sequence[str]) -> Candidate:

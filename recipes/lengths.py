@@ -3,12 +3,15 @@
 transformers is imported when texts have to be counted, and no sooner.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dpft.errors import ConfigurationError
 from dpft.recipes.base_models import base_model_path
-from dpft.recipes.tasks import Row, Task
+from dpft.recipes.config.schema import Architecture, FamilyName
+from dpft.recipes.infilling.encoding import lengths_of_worded
+from dpft.recipes.infilling.wording import checked_wording
+from dpft.recipes.tasks import Row, Split, Task
 from dpft.recipes.tasks.traits import TaskKind, traits_of
 from dpft.recipes.text_targets import lengths_of_text_targets
 
@@ -19,7 +22,7 @@ _MAX_PROBLEMS = 5  # more rows with the same mistake teach nothing
 
 
 def refuse_long_texts(
-    rows: Sequence[Row], task: Task, base_model: str, max_length: int, place: str
+    rows: Sequence[Row], task: Task, base_model: str, architecture: Architecture, split: Split
 ) -> None:
     """Raise if a text is longer than the model takes, unless the task says that texts are cut.
 
@@ -27,27 +30,29 @@ def refuse_long_texts(
         rows: Records in the order of their file.
         task: The task.
         base_model: Name of the base model, whose tokenizer counts.
-        max_length: Most tokens of a record, special ones included.
-        place: What the rows are, as in "task.train".
+        architecture: Its `max_length` is the most tokens of a record, special ones and those of
+            a template included.
+        split: Which split the rows are; a task of files tells file and column of it.
 
     Raises:
         ConfigurationError: If there are such texts; the first few rows are named, from 1.
 
     Privacy:
-        Messages name rows and lengths allowed, never content nor a text's own length
-        (`tests/recipes/test_lengths.py`).
+        Messages name files, rows, columns and the length allowed, never content nor a text's own
+        length (`tests/recipes/test_lengths.py`).
     """
     traits = traits_of(task)
     if traits.truncate or not rows:
         return
-    counted = _lengths(rows, task, base_model)
+    counted, max_length = _lengths(rows, task, base_model, architecture), architecture.max_length
     long = [number for number, length in enumerate(counted, 1) if length > max_length]
     if not long:
         return
+    place = _place(task, split)
     more = ["More rows have such problems."] if len(long) > _MAX_PROBLEMS else []
     raise ConfigurationError(
         [
-            f"Expected {place} row={number} to have at most architecture.max_length={max_length} "
+            f"Expected {place(number)} to have at most architecture.max_length={max_length} "
             "tokens. What is longer would be cut without a word. Raise architecture.max_length, "
             "shorten the text, or set task.truncate=true."
             for number in long[:_MAX_PROBLEMS]
@@ -56,7 +61,19 @@ def refuse_long_texts(
     )
 
 
-def _lengths(rows: Sequence[Row], task: Task, base_model: str) -> list[int]:
+def _place(task: Task, split: Split) -> Callable[[int], str]:
+    """Return what names a row in messages: by file and column where the task has files."""
+    file, column = getattr(task, "place", _nowhere)(split)
+    return lambda number: f"{file} row={number}{column}"
+
+
+def _nowhere(split: Split) -> tuple[str, str]:
+    return f"task.{split.value}", ""
+
+
+def _lengths(
+    rows: Sequence[Row], task: Task, base_model: str, architecture: Architecture
+) -> list[int]:
     from transformers import AutoConfig, AutoTokenizer
 
     path, traits = base_model_path(base_model), traits_of(task)
@@ -70,6 +87,13 @@ def _lengths(rows: Sequence[Row], task: Task, base_model: str) -> list[int]:
     if traits.kind is TaskKind.TEXT:
         encodes = bool(AutoConfig.from_pretrained(path).is_encoder_decoder)
         return lengths_of_text_targets(rows, traits, tokenizer, has_encoder=encodes)
+    if architecture.family is not FamilyName.CLASSIFIER:
+        fills_in = architecture.family is FamilyName.INFILLING
+        wording = checked_wording(
+            task, architecture.template, architecture.label_words, with_mask=fills_in
+        )
+        fields = (task.text_field, traits.pair_field)
+        return lengths_of_worded(rows, tokenizer, wording, fields)
     pair = traits.pair_field
     lengths: list[int] = []
     for start in range(0, len(rows), _CHUNK):

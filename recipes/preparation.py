@@ -24,7 +24,7 @@ from dpft.recipes.tasks.traits import TaskKind, Traits, traits_of
 from dpft.reservations import Beside
 from dpft.run_folder import RunFolder
 
-__all__ = ["Prepared", "book_run", "prepare", "prepare_evaluation"]
+__all__ = ["Prepared", "book_run", "prepare", "prepare_evaluation", "refuse_long"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +83,13 @@ def prepare(settings: TrainSettings) -> Prepared:
         Reads raw records; nothing is released. Without `privacy.evaluation` the task decides what
         a metric costs, and own files get none (`tests/recipes/test_preparation.py`).
     """
-    prepared = prepare_evaluation(settings)
+    prepared = _read(settings)
     rows = prepared.task.load(Split.TRAIN)
     prepared = prepared.with_rows(rows)
-    # refuses what does not fit together; the noise is remembered
+    # refuses what does not fit together before a tokenizer is loaded; the noise is remembered
     prepared.privacy.plan(prepared.intake.count)
-    _refuse_long(prepared, rows, "task.train")
+    _refuse_unfit(prepared)
+    refuse_long(prepared, rows, Split.TRAIN)
     return prepared
 
 
@@ -164,19 +165,51 @@ def prepare_evaluation(settings: TrainSettings) -> Prepared:
     Privacy:
         Reads raw held-out records, if a metric of theirs was declared; nothing is released.
     """
-    task = build_task(settings.task)
-    base_model = _checked(settings, task)
-    privacy = _decided(settings.privacy, task)
-    with_metrics = privacy.evaluation is not EvaluationStatus.NONE
-    held_out = task.load(Split.VALIDATION) if with_metrics else []
-    prepared = Prepared(settings, task, base_model, privacy, [], held_out)
-    _refuse_long(prepared, held_out, "task.validation")
+    prepared = _read(settings)
+    _refuse_unfit(prepared)
     return prepared
 
 
-def _refuse_long(prepared: Prepared, rows: list[Row], place: str) -> None:
-    most = prepared.settings.architecture.max_length
-    refuse_long_texts(rows, prepared.task, prepared.base_model, most, place)
+def refuse_long(prepared: Prepared, rows: list[Row], split: Split) -> None:
+    """Raise if a text of a split would be cut without a word.
+
+    Args:
+        prepared: Task, base model and architecture.
+        rows: All records of the split, in the order of their file.
+        split: Which split they are.
+
+    Raises:
+        ConfigurationError: If there are such texts.
+
+    Privacy:
+        Reads raw records; messages name rows, never content (`tests/recipes/test_lengths.py`).
+    """
+    refuse_long_texts(
+        rows, prepared.task, prepared.base_model, prepared.settings.architecture, split
+    )
+
+
+def _read(settings: TrainSettings) -> Prepared:
+    task = build_task(settings.task)
+    base_model = _checked(settings, task)
+    privacy = _decided(settings.privacy, task)
+    _refuse_public_training_file(settings, privacy)
+    with_metrics = privacy.evaluation is not EvaluationStatus.NONE
+    held_out = task.load(Split.VALIDATION) if with_metrics else []
+    return Prepared(settings, task, base_model, privacy, [], held_out)
+
+
+def _refuse_unfit(prepared: Prepared) -> None:
+    """Raise if the base model cannot take texts or held-out records; its own files are read."""
+    settings, task, base_model = prepared.settings, prepared.task, prepared.base_model
+    refuse_missing_positions(
+        base_model,
+        settings.architecture.max_length,
+        soft=getattr(settings.adapter, "num_virtual_tokens", 0),
+        written=settings.generation.max_new_tokens if _writes(settings, task) else 0,
+    )
+    refuse_unfit_words(settings.architecture, task, base_model)
+    refuse_long(prepared, prepared.held_out, Split.VALIDATION)
 
 
 def _decided(privacy: Privacy, task: Task) -> Privacy:
@@ -207,6 +240,20 @@ def _decided(privacy: Privacy, task: Task) -> Privacy:
     )
 
 
+def _refuse_public_training_file(settings: TrainSettings, privacy: Privacy) -> None:
+    """Raise if a file would be private in training and public in evaluation."""
+    train, validation = (getattr(settings.task, name, None) for name in ("train", "validation"))
+    if privacy.evaluation is not EvaluationStatus.PUBLIC or None in (train, validation):
+        return
+    if Path(str(train)).samefile(str(validation)):
+        raise ConfigurationError(
+            f"Expected task.validation={validation} to be another file than task.train with "
+            "privacy.evaluation=public. Figures and texts of the training records would be "
+            "published without noise. Name a file of public records, or set "
+            "privacy.evaluation=none."
+        )
+
+
 def _checked(settings: TrainSettings, task: Task) -> str:
     problems = task.problems()
     base_model = ""
@@ -217,6 +264,9 @@ def _checked(settings: TrainSettings, task: Task) -> str:
     problems.extend(family_problems(settings.architecture, task))
     if problems:
         raise ConfigurationError(problems)
-    refuse_missing_positions(base_model, settings.architecture.max_length)
-    refuse_unfit_words(settings.architecture, task, base_model)
     return base_model
+
+
+def _writes(settings: TrainSettings, task: Task) -> bool:
+    status = settings.privacy.evaluation or task.evaluation
+    return traits_of(task).kind is TaskKind.TEXT and status is EvaluationStatus.PUBLIC

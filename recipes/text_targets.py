@@ -12,7 +12,7 @@ from typing import Any
 from dpft.recipes.tasks.task import Row
 from dpft.recipes.tasks.traits import Traits
 
-__all__ = ["encode_text_targets", "lengths_of_text_targets", "prompt_tokens"]
+__all__ = ["encode_text_targets", "lengths_of_text_targets", "prompt_tokens", "shortened"]
 
 _IGNORED = -100  # label of tokens that carry no loss, as in transformers
 _END = "\n"
@@ -40,11 +40,11 @@ def encode_text_targets(
     encoded: list[dict[str, Any]] = []
     for prompt, target in _tokens(rows, traits, tokenizer, has_encoder=has_encoder):
         if has_encoder:
-            encoded.append(_row(prompt[:max_length], target[:max_length]))
+            encoded.append(_row(shortened(prompt, max_length), target[:max_length]))
             continue
         kept = target[:max_length]
         room = max_length - len(kept)
-        before = prompt[:room]
+        before = shortened(prompt, room)
         encoded.append(_row([*before, *kept], [*[_IGNORED] * len(before), *kept]))
     return encoded
 
@@ -91,6 +91,23 @@ def prompt_tokens(
     ids = tokenizer(prompts, add_special_tokens=has_encoder, verbose=False)["input_ids"]
     starts = [] if has_encoder or not traits.is_table else _start_of_text(tokenizer)
     return [[*prompt, *starts] for prompt in ids]
+
+
+def shortened(prompt: list[int], most: int) -> list[int]:
+    """Return a prompt of at most so many tokens: its last one, which starts the text, stays.
+
+    Args:
+        prompt: Tokens of `prompt_tokens`.
+        most: How many may stay, >= 0.
+
+    Privacy:
+        Depends on the prompt alone, and is as raw.
+
+    Example:
+        >>> shortened([5, 6, 7, 1], 3)
+        [5, 6, 1]
+    """
+    return prompt if len(prompt) <= most else [*prompt[: most - 1], prompt[-1]][:most]
 
 
 def _start_of_text(tokenizer: Any) -> list[int]:

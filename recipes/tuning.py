@@ -24,7 +24,7 @@ from dpft.tuning import Scored, TuningPlan, best_of_trials
 
 __all__ = ["tune"]
 
-_METRICS = ("accuracy", "pearson")  # the one that there is; higher is better
+_METRICS = ("accuracy", "pearson", "bleu")  # the first that there is; higher is better
 _TIME = "The time that the choice took, which grows with the number of trials."
 
 
@@ -84,7 +84,8 @@ def _published(tuning: PreparedTuning, chosen: _Trial, folder: Path, budget: str
     facts = _public_facts(tuning)
     config = chosen.candidate.yaml_of_trial(chosen.prepared.privacy, facts)
     run_folder.write_config(config)
-    save_artefacts(result.model, result.certificate, run_folder, _report_facts(result, budget))
+    stated = _report_facts(result, budget, chosen)
+    save_artefacts(result.model, result.certificate, run_folder, stated)
     write_model_card(run_folder.adapter, chosen.prepared, result)
     run_folder.write_metrics(metrics_of(chosen.prepared, result, chosen.metrics) | {"tune": facts})
     return Outcome(result, chosen.metrics, run_folder)
@@ -111,8 +112,10 @@ def _selected(run: RunRecord, event: RepeatAndSelect) -> RunRecord:
     )
 
 
-def _report_facts(result: FitResult, budget: str) -> ReportFacts:
+def _report_facts(result: FitResult, budget: str, chosen: _Trial) -> ReportFacts:
+    traits = chosen.prepared.traits
     return ReportFacts(
+        notes=(*traits.declared_public, *traits.notes),
         plan=result.plan,
         run=result.run,
         certificate=result.certificate,

@@ -285,8 +285,9 @@ class Ledger:
 
         Privacy:
             Nothing, no data touched. Every change stays on record, with its time. After an output
-            the orders of the filter stay what they were, unless epsilon or delta is changed
-            (`test_orders_do_not_change_after_an_output`).
+            the orders of the filter stay what they were, and those of a new epsilon or delta follow
+            from these alone, whatever is asked for (`test_orders_do_not_change_after_an_output`,
+            `test_orders_are_not_chosen_after_an_output`).
         """
         if not dataset.strip():
             raise ConfigurationError(
@@ -462,13 +463,13 @@ class Ledger:
 
 
 def _orders(state: State, dataset: str, budget: Budget) -> tuple[FilterOrder, ...]:
-    """Return the orders that a budget gets: the former ones, where outputs may have seen them."""
-    former = state.budgets.get(dataset)
-    near = state.neighbours(dataset) if dataset in state.keys else []
-    if former is None or not any(name in state.begun for name in near):
+    """Return the orders that a budget gets: none that somebody could choose by outputs."""
+    if not any(name in state.begun for name in state.neighbours(dataset)):
         return budget.orders
-    same = (former.epsilon, former.delta) == (budget.epsilon, budget.delta)
-    return former.orders if same else orders_for(budget.epsilon, budget.delta)
+    former = state.budgets.get(dataset)
+    if former is not None and (former.epsilon, former.delta) == (budget.epsilon, budget.delta):
+        return former.orders
+    return orders_for(budget.epsilon, budget.delta)
 
 
 def _concerned(known: State, preview: State, uses: Sequence[Use]) -> set[str]:

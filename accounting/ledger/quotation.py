@@ -21,12 +21,13 @@ def charged(entries: Sequence[Entry], run: RunRecord) -> bool:
 
     Returns:
         True if the head is there, and up to it something at least as costly as the run was charged
-        to each of its data sets: the same mechanism, with as many steps or more, or none at all,
-        which is charged infinity.
+        to each of its data sets, and not given back since: the same mechanism, with as many steps
+        or more, or none at all, which is charged infinity.
 
     Privacy:
         Nothing, no data touched. That two certificates quote one charge is not found
-        (`test_a_ledger_that_charged_something_else_does_not_vouch_for_a_run`).
+        (`test_a_ledger_that_charged_something_else_does_not_vouch_for_a_run`,
+        `test_what_was_given_back_is_not_vouched_for`).
     """
     reference = run.ledger
     if reference is None:
@@ -46,11 +47,19 @@ def _names(use: DatasetUse) -> set[str]:
 
 
 def _uses(entries: Sequence[Entry], last: int) -> Iterator[tuple[str, Mechanism | None]]:
+    """Yield what was charged up to an entry, without steps that no process began before the end."""
+    begun = {
+        entry.fields["run_id"]: entry.fields["intended"]
+        for entry in entries
+        if entry.kind == "settle"
+    }
     for entry in entries:
         if entry.kind in _CHARGES and entry.seq <= last:
-            for use in entry.fields["uses"]:
+            steps = begun.get(entry.fields["run_id"], entry.fields["steps"])
+            for use in entry.fields["uses"] if steps else ():
                 fields = use["mechanism"]
-                yield use["dataset"], None if fields is None else mechanism_from_json(fields)
+                planned = None if fields is None else mechanism_from_json(fields)
+                yield use["dataset"], None if planned is None else first_steps(planned, steps)
 
 
 def _covers(planned: Mechanism | None, ran: Mechanism | None) -> bool:

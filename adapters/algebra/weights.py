@@ -5,7 +5,7 @@ change of a matrix becomes one of full rank: exact, though large.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -121,7 +121,7 @@ def _lora(parts: Mapping[str, Part]) -> tuple[Any, dict[str, torch.Tensor]]:
 def _config(matrices: Mapping[str, LowRank], *, with_bias: bool = False) -> LoraConfig:
     ranks = {module: part.rank for module, part in matrices.items()}
     common = Counter(ranks.values()).most_common(1)[0][0]
-    other = {module: rank for module, rank in ranks.items() if rank != common}
+    other = {_pattern(module, ranks): rank for module, rank in ranks.items() if rank != common}
     return LoraConfig(
         r=common,
         lora_alpha=common,
@@ -131,6 +131,11 @@ def _config(matrices: Mapping[str, LowRank], *, with_bias: bool = False) -> Lora
         fan_in_fan_out=any(part.layout is Layout.CONV1D for part in matrices.values()),
         lora_bias=with_bias,
     )
+
+
+def _pattern(module: str, modules: Iterable[str]) -> str:
+    """Return a pattern of one module alone: peft also takes a name for the end of longer ones."""
+    return f"^{module}" if any(each.endswith(f".{module}") for each in modules) else module
 
 
 def _tensors(module: str, part: LowRank) -> dict[str, torch.Tensor]:

@@ -5,7 +5,9 @@ called on shapes alone first, and on the tensors of one module when its part is 
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 
 from dpft.adapters.algebra import Delta, Part, Source, read
 from dpft.artefact_digest import StoredTensor, read_header
-from dpft.errors import ConfigurationError
+from dpft.errors import BrokenGuaranteeError, ConfigurationError
 
 __all__ = [
     "CONFIG",
@@ -71,12 +73,14 @@ def adapter_config(folder: Path) -> Any:
             "adapter or of a run."
         )
     try:
-        return PeftConfig.from_pretrained(str(folder))
-    except (KeyError, TypeError, ValueError) as error:
+        config = PeftConfig.from_pretrained(str(folder))
+        _refuse_ill_typed(config)
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"Expected {folder / CONFIG} to be a configuration of peft ({error}). What the tensors "
             "mean would not be known. Take the file from the original run."
         ) from error
+    return config
 
 
 def shapes_in(path: Path) -> dict[str, torch.Tensor]:
@@ -192,6 +196,44 @@ class _Parts(Mapping[str, Part]):
         return len(self._groups)
 
 
+def _refuse_ill_typed(config: Any) -> None:
+    """Refuse fields that peft takes over from the file as they are, and that are computed with."""
+    for rule, names in _FIELDS.items():
+        for name in names:
+            if hasattr(config, name) and not rule(getattr(config, name)):
+                raise ValueError(f"{name}={getattr(config, name)!r}")
+
+
+def _is_number(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)  # type: ignore[arg-type]  # is a number
+
+
+def _is_pattern(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    try:
+        re.compile("|".join(value))  # peft reads the names of modules as patterns
+    except re.error:
+        return False
+    return all(_is_number(number) for number in value.values())
+
+
+def _is_list_of_texts(value: object) -> bool:
+    if not isinstance(value, list | tuple | set):
+        return value is None
+    return all(isinstance(each, str) for each in value)
+
+
+_FIELDS: Mapping[Callable[[object], bool], Sequence[str]] = {
+    _is_number: ("r", "lora_alpha"),
+    _is_pattern: ("rank_pattern", "alpha_pattern"),
+    _is_list_of_texts: ("modules_to_save",),
+    lambda value: isinstance(value, str | None): ("base_model_name_or_path",),
+    lambda value: isinstance(value, Mapping | None): ("auto_mapping",),
+}
+
+
 def _groups(names: Mapping[str, torch.Tensor], config: Any) -> dict[str, list[str]]:
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     mark = _MARKS.get(kind)
@@ -208,4 +250,11 @@ def _shape(name: str, stored: StoredTensor) -> torch.Tensor:
             f"Expected dtype={stored.dtype} of {name} to be one of {', '.join(_DTYPES)}. Sums of "
             "other types are not verified. Save the adapter in float32."
         )
-    return torch.empty(stored.shape, dtype=_DTYPES[stored.dtype], device="meta")
+    dtype = _DTYPES[stored.dtype]
+    if math.prod(stored.shape) * dtype.itemsize != stored.end - stored.begin:
+        raise BrokenGuaranteeError(
+            f"Expected shape={stored.shape} of {name} to fill its {stored.end - stored.begin} "
+            "bytes. What the file holds is not what its header says. Take the file from the "
+            "original run."
+        )
+    return torch.empty(stored.shape, dtype=dtype, device="meta")

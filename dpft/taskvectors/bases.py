@@ -1,11 +1,14 @@
 """Which base model a delta belongs to, and whether two are the same."""
 
 import dataclasses
-from pathlib import Path
+import re
+from pathlib import Path, PureWindowsPath
 
 from dpft.errors import ConfigurationError
 
 __all__ = ["BaseIdentity", "refuse_other_base"]
+
+_ON_HUB = re.compile(r"(\w[\w.-]*(/\w[\w.-]*)?)?")  # whatever else there is may be a path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +35,10 @@ class BaseIdentity:
             Nothing, no data touched. No path of this machine is published
             (`test_no_path_of_the_machine_is_published`).
         """
-        if not (Path(self.name).is_absolute() or Path(self.name).is_dir()):
+        if _ON_HUB.fullmatch(self.name) and not Path(self.name).is_dir():
             return self
-        return BaseIdentity(Path(self.name).name if self.digest else "", self.digest)
+        last = PureWindowsPath(self.name).name  # reads both kinds of slashes
+        return BaseIdentity(last if self.digest else "", self.digest)
 
 
 def refuse_other_base(one: BaseIdentity, other: BaseIdentity) -> None:

@@ -5,7 +5,9 @@ from fractions import Fraction
 
 from dpft.errors import ConfigurationError
 
-__all__ = ["exact"]
+__all__ = ["exact", "rounded"]
+
+_SHOWN = 40  # characters of what is refused
 
 
 def exact(number: object) -> Fraction:
@@ -28,9 +30,40 @@ def exact(number: object) -> Fraction:
         Fraction(0, 1)
     """
     is_number = isinstance(number, int | float | Fraction) and not isinstance(number, bool)
-    if not is_number or not math.isfinite(number):  # type: ignore[arg-type]  # is a number
+    if not is_number or not _is_finite(number):  # type: ignore[arg-type]  # is a number
         raise ConfigurationError(
-            f"Expected coefficient={number!r} to be a finite number. A vector is scaled by numbers "
-            "alone. Write a number such as 0.5."
+            f"Expected coefficient={_shown(number)} to be a finite number. A vector is scaled by "
+            "numbers alone. Write a number such as 0.5."
         )
     return number if isinstance(number, Fraction) else Fraction(repr(number))
+
+
+def rounded(number: Fraction) -> float:
+    """Return the nearest float of a coefficient.
+
+    Args:
+        number: Any fraction.
+
+    Raises:
+        ConfigurationError: If it is larger than every float.
+
+    Privacy:
+        Nothing, no data touched.
+
+    Example:
+        >>> rounded(Fraction(1, 4))
+        0.25
+    """
+    return float(exact(number))
+
+
+def _is_finite(number: float | Fraction) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number or a fraction beyond every float
+        return False
+
+
+def _shown(number: object) -> str:
+    is_large = isinstance(number, int | Fraction) and not isinstance(number, bool)
+    return "a number above 1e308" if is_large else repr(number)[:_SHOWN]

@@ -8,6 +8,7 @@ from dpft.adapters.algebra import Delta, Dense, LowRank, Part
 from dpft.adapters.algebra.layout import Layout
 from dpft.adapters.algebra.weights import full_rank
 from dpft.errors import ConfigurationError
+from dpft.taskvectors.tensor_stream import refuse_infinite
 from dpft.taskvectors.writing_groups import shape_of
 
 __all__ = ["Cut", "CutParts", "cut_shapes"]
@@ -70,6 +71,8 @@ class CutParts(Mapping[str, Part]):
         if place in self._delta.heads or not _is_matrix(part):
             return part
         matrix = _factored(part)
+        for factor in (matrix.left, matrix.right):
+            refuse_infinite(place, factor)  # what has no singular values
         spectrum = matrix.spectrum()
         rank = min(self._cut.rank or 1, len(spectrum.values))
         if self._cut.tolerance is not None:
@@ -140,8 +143,13 @@ def _is_matrix(part: Part) -> bool:
 
 
 def _refuse_above(rank: int | None, ranks: list[int]) -> None:
-    if not ranks or (rank is not None and rank > max(ranks)):
+    if not ranks:
         raise ConfigurationError(
-            f"Expected rank={rank} <= {max(ranks, default=0)}, the largest exact rank of a matrix. "
+            "Expected a matrix to be there. Only the rank of matrices is cut, and this kind of "
+            "adapter has none. Leave rank and tolerance out."
+        )
+    if rank is not None and rank > max(ranks):
+        raise ConfigurationError(
+            f"Expected rank={rank} <= {max(ranks)}, the largest exact rank of a matrix. "
             "More cannot be kept than is there. Leave the vector as it is."
         )

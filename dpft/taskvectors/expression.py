@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dpft.accounting.canonical_json import exactly, parsed
 from dpft.adapters.algebra import Delta, Family, Part
+from dpft.errors import ConfigurationError
 from dpft.taskvectors.bases import BaseIdentity
 from dpft.taskvectors.stored_parts import Form, layouts_of
 from dpft.taskvectors.terms import Term
@@ -134,10 +135,35 @@ class Expression:
         fields = parsed("expression", path.read_text(encoding="utf-8"))
         values = exactly("expression", fields, [*names, "format"])
         del values["format"]
-        values["form"], values["family"] = Form(values["form"]), Family(values["family"])
-        values["base"] = BaseIdentity(**exactly("base", values["base"], ["name", "digest"]))
-        values["heads"] = tuple(values["heads"])
+        base = exactly("base", values["base"], ["name", "digest"])
+        try:
+            _refuse_ill_typed(values | {f"base.{name}": each for name, each in base.items()})
+            values["form"], values["family"] = Form(values["form"]), Family(values["family"])
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"Expected {path} to describe a vector ({error}). What the tensors mean would not "
+                "be known. Take the folder as it was saved."
+            ) from error
+        values["base"], values["heads"] = BaseIdentity(**base), tuple(values["heads"])
         return cls(**values)
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "base.digest": (str, type(None)),
+    "base.name": (str,),
+    "heads": (list,),
+    "labels": (str, type(None)),
+    "layouts": (dict,),
+    "settings": (dict,),
+    "task_type": (str, type(None)),
+    "terms": (list,),
+}
+
+
+def _refuse_ill_typed(values: Mapping[str, object]) -> None:
+    for name, types in _TYPES.items():
+        if not isinstance(values[name], types):
+            raise TypeError(f"{name}={values[name]!r}")
 
 
 def _described(term: Term) -> dict[str, object]:

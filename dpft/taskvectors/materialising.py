@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dpft.adapters.algebra import Delta, Part, combine
 from dpft.errors import ConfigurationError
+from dpft.taskvectors.coefficients import rounded
 from dpft.taskvectors.terms import Term
 
 __all__ = ["materialised"]
@@ -50,16 +51,12 @@ class _Sums(Mapping[str, Part]):
     """Parts of a sum, computed one at a time and not kept."""
 
     def __init__(self, terms: Sequence[Term]) -> None:
-        self._terms = terms
+        self._terms = [(rounded(term.coefficient), term.leaf.delta.parts) for term in terms]
         self._places = sorted({place for term in terms for place in term.leaf.delta.parts})
 
     def __getitem__(self, place: str) -> Part:
         return combine(
-            [
-                (float(term.coefficient), term.leaf.delta.parts[place])
-                for term in self._terms
-                if place in term.leaf.delta.parts
-            ]
+            [(coefficient, parts[place]) for coefficient, parts in self._terms if place in parts]
         )
 
     def __iter__(self) -> Iterator[str]:

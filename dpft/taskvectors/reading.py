@@ -20,7 +20,7 @@ from dpft.taskvectors.certification import Uncertified, check_runs, marked
 from dpft.taskvectors.expression import Expression
 from dpft.taskvectors.leaf import Leaf, digest_of_delta
 from dpft.taskvectors.stored_parts import Form, parts_in
-from dpft.verification import Artefact, holds_certificate, trusted
+from dpft.verification import Artefact, holds_certificate, stated, trusted
 
 __all__ = [
     "START",
@@ -120,7 +120,7 @@ def leaf_of_folder(folder: Path, options: Reading) -> Leaf:
         tensors (`test_tensors_edited_after_certification_are_refused`).
     """
     artefact = Artefact.of(folder)
-    certificate = trusted(artefact).certificate if holds_certificate(artefact) else None
+    certificate = stated(artefact).certificate if holds_certificate(artefact) else None
     expression = Expression.read(artefact.folder)
     base = None if options.base is None else BaseModel(options.base)
     if expression is not None and expression.form is Form.DELTA:
@@ -128,7 +128,10 @@ def leaf_of_folder(folder: Path, options: Reading) -> Leaf:
     else:
         delta = _saved_adapter(artefact.folder, base, options, expression)
     identity = _identity(artefact.folder, base, expression)
-    return certified_leaf(delta, certificate, identity, options)
+    leaf = certified_leaf(delta, certificate, identity, options)
+    if certificate is not None:
+        _refuse_other_certificate(artefact, certificate)
+    return leaf
 
 
 def certified_leaf(
@@ -180,6 +183,18 @@ def base_of_folder(folder: Path, expression: Expression | None) -> BaseIdentity:
     if expression is not None:
         return expression.base
     return BaseIdentity(str(adapter_config(folder).base_model_name_or_path or ""), None)
+
+
+def _refuse_other_certificate(artefact: Artefact, certificate: Certificate) -> None:
+    """Compare tensors with their certificate once the leaf is sealed, not before.
+
+    What is replaced after this is found by the seal, and what was replaced before it by this.
+    """
+    if trusted(artefact).certificate != certificate:
+        raise BrokenGuaranteeError(
+            f"Expected {artefact.folder} to stay as it is while it is read. Which certificate is "
+            "that of the tensors would not be known. Try again when nobody writes there."
+        )
 
 
 def _config_of(model: nn.Module, adapter_name: str) -> Any:

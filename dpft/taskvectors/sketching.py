@@ -8,6 +8,7 @@ certificate. That is found when the vectors are used.
 import contextlib
 import dataclasses
 import functools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from dpft.accounting.canonical_json import canonical, digest_of
-from dpft.adapters.algebra import Delta, LowRank, Offset, Part, Source
+from dpft.adapters.algebra import Delta, Family, LowRank, Offset, Part, Source
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.taskvectors.adapter_file import WEIGHTS, adapter_config, read_whole, shapes_in
 from dpft.taskvectors.certification import Uncertified, check_runs, marked
@@ -28,6 +29,8 @@ from dpft.verification import Artefact, holds_certificate, stated
 
 __all__ = ["Hints", "as_if_equal", "sketch"]
 
+_SCALING = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hints:
@@ -35,7 +38,7 @@ class Hints:
 
     Args:
         on_uncertified: What to do with a delta that has no certificate.
-        starts_known: Whether the start of its heads can be told when it is used.
+        starts_known: Whether the start of its heads and biases can be told when it is used.
         labels: Digest of the labels of its head; None if unknown.
 
     Privacy:
@@ -76,9 +79,18 @@ def sketch(folder: Path, hints: Hints) -> Leaf:
     base = base_of_folder(artefact.folder, expression)
     content = publication.tensors if publication else str(artefact.folder.resolve())
     certificate = publication.certificate if publication else marked(digest_of(content))
-    name = digest_of(canonical([content, base.name, base.digest, certificate.digest]))
+    meaning = _meaning(artefact.folder, expression)
+    name = digest_of(canonical([content, base.name, base.digest, certificate.digest, meaning]))
     check_runs(certificate.runs)
     return Leaf(name, _shapes(artefact.folder, expression, hints), certificate, base)
+
+
+def _meaning(folder: Path, expression: Expression | None) -> str:
+    """Return what turns the same tensors into another delta."""
+    if expression is not None and expression.form is Form.DELTA:
+        return ""
+    config = adapter_config(folder)
+    return json.dumps([getattr(config, name, None) for name in _SCALING], default=str)
 
 
 @contextlib.contextmanager
@@ -118,14 +130,18 @@ def _shapes(folder: Path, expression: Expression | None, hints: Hints) -> Delta:
     start = {name.removeprefix(START): tensor for name, tensor in starts.items()}
     delta = read_whole(Source(config=config, tensors=shapes, start=start))
     if hints.starts_known:
-        heads: dict[str, Part] = {p: _started(delta.parts[p]) for p in delta.heads}
-        delta = dataclasses.replace(delta, parts={**delta.parts, **heads})
+        parts = {p: _started(delta, p) for p in delta.parts}
+        delta = dataclasses.replace(delta, parts=parts)
     labels = expression.labels if expression is not None else hints.labels
     return _known(dataclasses.replace(delta, labels=labels))
 
 
-def _started(part: Part) -> Offset:
-    assert isinstance(part, Offset)
+def _started(delta: Delta, place: str) -> Part:
+    """Return a part with a start if it is one of the base model's own parameters."""
+    part = delta.parts[place]
+    of_base = place in delta.heads or delta.family is Family.WEIGHTS
+    if not isinstance(part, Offset) or part.start is not None or not of_base:
+        return part
     return Offset(part.value, part.value)
 
 

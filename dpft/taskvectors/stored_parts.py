@@ -13,6 +13,7 @@ from dpft.adapters.algebra import Bottleneck, Delta, Dense, LowRank, Offset, Par
 from dpft.adapters.algebra.layout import Layout
 from dpft.errors import ConfigurationError
 from dpft.taskvectors.adapter_file import shapes_in
+from dpft.taskvectors.tensor_stream import refuse_infinite
 
 __all__ = ["Form", "layouts_of", "parts_in", "shapes_of_parts", "store_parts"]
 
@@ -51,6 +52,9 @@ def store_parts(delta: Delta, folder: Path) -> None:
         delta: What to store.
         folder: An existing folder.
 
+    Raises:
+        ConfigurationError: If a number is infinite, or none.
+
     Privacy:
         Nothing, no data touched: released weights.
     """
@@ -59,6 +63,8 @@ def store_parts(delta: Delta, folder: Path) -> None:
         for place, part in delta.parts.items()
         for name, tensor in part.tensors().items()
     }
+    for name, tensor in tensors.items():
+        refuse_infinite(name, tensor)
     save_file(tensors, folder / _FILE, metadata={"format": "pt"})
 
 

@@ -125,22 +125,29 @@ def shapes_of(delta: Delta) -> Delta:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Refuse a folder that is there.
+    """Refuse a folder that is there, or one inside a certified artefact.
 
     Args:
         folder: Where somebody wants to write.
 
     Raises:
-        ConfigurationError: If it exists.
+        ConfigurationError: If it exists, or lies inside.
 
     Privacy:
-        Nothing, no data touched.
+        Nothing, no data touched. A certificate is of all tensors below its folder: more of them
+        would make it one of other tensors (`test_nothing_is_written_into_a_certified_folder`).
     """
     if folder.exists() or folder.is_symlink():
         raise ConfigurationError(
             f"Expected folder={folder} not to exist. Nothing is overwritten: somebody may rely on "
             "the certificate in it. Name a new folder."
         )
+    for parent in folder.absolute().resolve().parents:
+        if (parent / CERTIFICATE).is_file() and any(parent.glob("*.safetensors")):
+            raise ConfigurationError(
+                f"Expected folder={folder} not to lie inside {parent}. The certificate there is of "
+                "all tensors below, and would no longer hold. Name a folder elsewhere."
+            )
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from dpft.errors import ConfigurationError
 from dpft.taskvectors.adapter_file import as_stored
 
-__all__ = ["in_layout_order", "update_with_stored", "write_stream"]
+__all__ = ["in_layout_order", "refuse_infinite", "update_with_stored", "write_stream"]
 
 _LENGTH_BYTES = 8
 _METADATA = {"__metadata__": {"format": "pt"}}
@@ -46,6 +47,9 @@ def write_stream(
         digest: Of hashlib; updated as `dpft.artefact_digest.tensors_digest` would, if names are in
             alphabetical order.
 
+    Raises:
+        ConfigurationError: If a number is infinite, or none.
+
     Privacy:
         Releases the tensors as they are (`test_a_streamed_file_is_the_one_of_safetensors`).
     """
@@ -55,6 +59,7 @@ def write_stream(
     with path.open("wb") as file:
         file.seek(_LENGTH_BYTES + kept)
         for name, tensor in tensors:
+            refuse_infinite(name, tensor)
             content = _bytes(tensor)
             update_with_stored(digest, name, tensor)
             file.write(content)
@@ -64,6 +69,27 @@ def write_stream(
         text = _header(entries)
         file.seek(0)
         file.write(kept.to_bytes(_LENGTH_BYTES, "little") + text + b" " * (kept - len(text)))
+
+
+def refuse_infinite(name: str, tensor: torch.Tensor) -> None:
+    """Refuse a tensor that holds what is no finite number.
+
+    Args:
+        name: Its name.
+        tensor: Any shape.
+
+    Raises:
+        ConfigurationError: If it does.
+
+    Privacy:
+        Nothing, no data touched: released weights (`test_what_overflows_is_refused`).
+    """
+    if not bool(torch.isfinite(tensor).all()):
+        raise ConfigurationError(
+            f"Expected all numbers in {name} to be finite as {tensor.dtype}. A model with others "
+            "answers nothing, and no sum of them is exact. Choose smaller coefficients or another "
+            "dtype, or leave out the adapter that holds them."
+        )
 
 
 def update_with_stored(digest: Any, name: str, tensor: torch.Tensor) -> None:

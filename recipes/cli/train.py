@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,11 +21,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dpft.accounting import Certificate
 from dpft.charges import has_failed, origin_of
 from dpft.errors import ConfigurationError
 from dpft.ledger_place import ledger_place
 from dpft.recipes.cli.ledger_output import booked
+from dpft.recipes.cli.sweep_table import SweptRun, sweep_table
 from dpft.recipes.config.composition import (
     CONFIG_MODULE,
     CONFIG_NAME,
@@ -37,6 +38,9 @@ from dpft.recipes.config.store import register_schemas
 from dpft.recipes.preparation import book_run, prepare
 from dpft.recipes.resumption import refuse_unless_fit
 from dpft.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from dpft.recipes.training import Outcome
 
 __all__ = ["main"]
 
@@ -76,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _hydra_main(argv: Sequence[str], failures: list[Exception]) -> None:
     """Let Hydra run the job; the failure of a single job is kept, since Hydra prints its own."""
-    sweep: list[Certificate] = []
+    sweep: list[SweptRun] = []
 
     def job(config: DictConfig) -> None:
         hydra_config = HydraConfig.get()
@@ -86,9 +90,10 @@ def _hydra_main(argv: Sequence[str], failures: list[Exception]) -> None:
         # runs of a sweep are charged where other runs are: beside the sweep, not within it
         beside = Path(hydra_config.sweep.dir) if in_sweep else folder
         try:
-            certificate = _train(config, folder, beside)
+            outcome = _train(config, folder, beside)
             if in_sweep:
-                sweep.append(certificate)
+                done = SweptRun(tuple(own), outcome.result.certificate, outcome.metrics.values)
+                sweep.append(done)
         except KeyboardInterrupt:
             _say_how_to_go_on(folder, own, config, beside)
             raise
@@ -105,17 +110,11 @@ def _hydra_main(argv: Sequence[str], failures: list[Exception]) -> None:
         hydra.main(version_base="1.3", config_path=path, config_name=CONFIG_NAME)(job)()
     finally:
         if sweep:
-            _print_sum(sweep)
+            print(sweep_table(sweep))
 
 
-def _print_sum(sweep: list[Certificate]) -> None:
-    from dpft.recipes.cli.sweep_summary import sweep_summary
-
-    print(sweep_summary(sweep))
-
-
-def _train(config: DictConfig, folder: Path, beside: Path) -> Certificate:
-    """Refuse what can be refused, and only then import torch; return what the run may claim."""
+def _train(config: DictConfig, folder: Path, beside: Path) -> "Outcome":
+    """Refuse what can be refused, and only then import torch; return what the run leaves."""
     settings = settings_from(config)
     refuse_unless_fit(settings, folder)
     prepared = prepare(settings)
@@ -127,8 +126,7 @@ def _train(config: DictConfig, folder: Path, beside: Path) -> Certificate:
         print(booked(booking))
         from dpft.recipes.cli.training_output import train_and_print
 
-        outcome = train_and_print(prepared, folder, yaml_of(config), booking)
-    return outcome.result.certificate
+        return train_and_print(prepared, folder, yaml_of(config), booking)
 
 
 def _folder_of_resumed(argv: Sequence[str]) -> list[str]:

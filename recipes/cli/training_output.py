@@ -82,7 +82,7 @@ def summary(outcome: Outcome) -> str:
         else "NOT PRIVATE"
     )
     metrics = [
-        f"{name:<11}{value:.4f} ({outcome.metrics.status[name]['status']})"
+        f"{name:<10} {value:.4f} ({outcome.metrics.status[name]['status']})"
         for name, value in outcome.metrics.values.items()
     ]
     return "\n".join(

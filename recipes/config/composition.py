@@ -8,6 +8,8 @@ import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -34,6 +36,8 @@ __all__ = [
 
 CONFIG_MODULE = "dpft.recipes.config.conf"
 CONFIG_NAME = "train"
+_EXPERIMENT = "experiment"
+_MOST_LISTED = 30
 
 
 def compose_settings(overrides: Sequence[str]) -> TrainSettings:
@@ -218,10 +222,30 @@ def _explanation(error: Exception, overrides: Sequence[str]) -> str:
 
 
 def _unknown_choice(file: str, options: Sequence[str]) -> str:
-    group, _, name = file.rpartition("/")
+    """Name the nearest choice; those in folders of a group are choices of the group."""
+    group, _, name = file.partition("/")
+    if "/" in name or group == _EXPERIMENT:  # Hydra knows the folder alone
+        options = _all_choices(group) or options
+    nearest = _nearest_choice(name, options)
+    hint = f" Did you mean {group}={nearest}?" if nearest else ""
+    among = ", ".join(options) if len(options) <= _MOST_LISTED else "those in docs/recipes.md"
+    return f"Expected {group}={name} to be one of {among}.{hint}"
+
+
+def _all_choices(group: str) -> list[str]:
+    folder = Path(str(resources.files(CONFIG_MODULE))) / group
+    files = sorted(folder.rglob("*.yaml"))
+    return [file.relative_to(folder).with_suffix("").as_posix() for file in files]
+
+
+def _nearest_choice(name: str, options: Sequence[str]) -> str | None:
+    """Return the option nearest to a name, or to a name without its folder."""
     nearest = difflib.get_close_matches(name, options, n=1)
-    hint = f" Did you mean {group}={nearest[0]}?" if nearest else ""
-    return f"Expected {group}={name} to be one of {', '.join(options)}.{hint}"
+    if nearest:
+        return nearest[0]
+    bare = {option.rpartition("/")[2]: option for option in options}
+    found = difflib.get_close_matches(name.rpartition("/")[2], bare, n=1)
+    return bare[found[0]] if found else None
 
 
 def _unknown_key(key: str, overrides: Sequence[str]) -> str | None:

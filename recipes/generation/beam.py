@@ -1,7 +1,9 @@
 """Beam search as in the papers on table-to-text: the settings, and the rule against repetition."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -67,14 +69,32 @@ def generate(
         the model released already.
     """
     model.eval()
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    alike = _counts_padding(model)
     texts = [""] * len(prompts)
-    for start in range(0, len(order), settings.batch_size):
-        chosen = order[start : start + settings.batch_size]
+    for chosen in _batches([len(ids) for ids in prompts], settings.batch_size, alike=alike):
         written = _written(model, tokenizer, [prompts[index] for index in chosen], settings)
         for index, text in zip(chosen, written, strict=True):
             texts[index] = text
     return texts
+
+
+def _counts_padding(model: Any) -> bool:
+    """Return whether padding before a text would move its positions.
+
+    peft puts a soft prompt before the padding and drops the position ids of a decoder, whose text
+    then starts later than it did in training.
+    """
+    config = getattr(model, "active_peft_config", None)
+    return bool(getattr(config, "is_prompt_learning", False))
+
+
+def _batches(lengths: list[int], size: int, *, alike: bool) -> Iterator[list[int]]:
+    """Yield positions of texts to be written together, the short ones first."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    groups = groupby(order, key=lengths.__getitem__) if alike else [(0, iter(order))]
+    for _, group in groups:
+        members = list(group)
+        yield from (members[start : start + size] for start in range(0, len(members), size))
 
 
 def _written(model: Any, tokenizer: Any, ids: list[list[int]], settings: Generation) -> list[str]:
@@ -88,7 +108,7 @@ def _written(model: Any, tokenizer: Any, ids: list[list[int]], settings: Generat
     inputs = {name: torch.tensor(values, device=device) for name, values in batch.items()}
     start = longest if left else 1
     rules = [NoRepetition(settings.no_repeat_ngram, start)] if settings.no_repeat_ngram else []
-    with _plain_generation(model):
+    with _plain_generation(model), _quiet_on_positions():
         out = model.generate(
             **inputs,
             generation_config=_config(model, tokenizer, settings),
@@ -106,7 +126,7 @@ def _padded(values: list[int], length: int, fill: int, *, left: bool) -> list[in
 def _config(model: Any, tokenizer: Any, settings: Generation) -> GenerationConfig:
     return GenerationConfig(  # type: ignore[no-untyped-call]  # theirs
         num_beams=settings.beams,
-        length_penalty=settings.length_penalty,
+        length_penalty=settings.length_penalty if settings.beams > 1 else None,
         max_new_tokens=settings.max_new_tokens,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
@@ -126,3 +146,11 @@ def _plain_generation(model: Any) -> Iterator[None]:
         yield
     finally:
         base.generation_config = before
+
+
+@contextmanager
+def _quiet_on_positions() -> Iterator[None]:
+    """Silence peft's notice that a soft prompt drops position ids: `_batches` sees to that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Position ids are not supported", UserWarning)
+        yield

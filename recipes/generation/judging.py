@@ -8,13 +8,13 @@ from typing import Any
 from dpft.privacy import EvaluationStatus
 from dpft.recipes.generation.beam import generate
 from dpft.recipes.metrics.accuracy import Metrics
-from dpft.recipes.metrics.measurement import measure
+from dpft.recipes.metrics.measurement import measure, refuse_private
 from dpft.recipes.metrics.registry import metric
 from dpft.recipes.models import LoadedModel
 from dpft.recipes.preparation import Prepared
 from dpft.recipes.tasks import Row
 from dpft.recipes.tasks.references import by_table
-from dpft.recipes.text_targets import prompt_tokens
+from dpft.recipes.text_targets import prompt_tokens, shortened
 
 __all__ = ["judge_texts", "words_apart"]
 
@@ -47,6 +47,8 @@ def judge_texts(
     status = prepared.privacy.evaluation
     if status is None or status is EvaluationStatus.NONE:
         return Metrics()
+    name = getattr(prepared.task, "metric", _DEFAULT_METRIC)
+    refuse_private(name, status)
     task = prepared.task
     pair = prepared.traits.pair_field
     fields = (task.text_field, *((pair,) if pair is not None else ()))
@@ -54,7 +56,6 @@ def judge_texts(
     rows, references = [row for row, _ in inputs], [texts for _, texts in inputs]
     prompts = _prompts(rows, loaded, prepared)
     written = generate(model, loaded.tokenizer, prompts, prepared.settings.generation)
-    name = getattr(task, "metric", _DEFAULT_METRIC)
     measured = measure(
         metric(name),
         [_scored(name, text) for text in written],
@@ -88,8 +89,7 @@ def words_apart(text: str) -> str:
 def _prompts(rows: list[Row], loaded: LoadedModel, prepared: Prepared) -> list[list[int]]:
     """Return what the model reads of each input; of one that is too long the end is left out."""
     prompts = prompt_tokens(rows, prepared.traits, loaded.tokenizer, has_encoder=loaded.has_encoder)
-    most = loaded.max_length
-    return [ids if len(ids) <= most else [*ids[: most - 1], ids[-1]] for ids in prompts]
+    return [shortened(ids, loaded.max_length) for ids in prompts]
 
 
 def _scored(name: str, text: str) -> str:

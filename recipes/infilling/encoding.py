@@ -7,7 +7,7 @@ from typing import Any
 from dpft.errors import ConfigurationError
 from dpft.recipes.infilling.wording import Wording
 
-__all__ = ["WordedFields", "answer_tokens", "encode_worded", "word_tokens"]
+__all__ = ["WordedFields", "answer_tokens", "encode_worded", "lengths_of_worded", "word_tokens"]
 
 _PROBE = "x"
 
@@ -118,6 +118,31 @@ def encode_worded(
     return encoded
 
 
+def lengths_of_worded(
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    wording: Wording,
+    fields: tuple[str, str | None],
+) -> list[int]:
+    """Return the tokens of every worded record; `encode_worded` cuts those above `max_length`.
+
+    Args:
+        rows: Records.
+        tokenizer: The tokenizer.
+        wording: The wording.
+        fields: Fields of the text and of a second text.
+
+    Privacy:
+        Raw: lengths of private texts (`tests/recipes/test_lengths.py`).
+    """
+    template = _template_length(tokenizer, wording)
+    names = [field for field in fields if field is not None]
+    return [
+        template + sum(_count(_unmasked(row[name], tokenizer), tokenizer) for name in names)
+        for row in rows
+    ]
+
+
 def _one_token(tokenizer: Any, word: str) -> int | None:
     """Return the token of a word within a sentence, None if it is not one."""
     ids = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
@@ -136,14 +161,22 @@ def _fitted(
     row: Mapping[str, Any], tokenizer: Any, fields: WordedFields, room: int
 ) -> dict[str, str]:
     """Return the texts of a record, cut so that together they have at most `room` tokens."""
-    mask = str(tokenizer.mask_token)
-    text = str(row[fields.text]).replace(mask, " ")
-    values = {"mask": mask}
+    values = {"mask": str(tokenizer.mask_token)}
     if fields.pair is not None:
-        pair = _cut(str(row[fields.pair]).replace(mask, " "), tokenizer, room - 1)
+        pair = _cut(_unmasked(row[fields.pair], tokenizer), tokenizer, room - 1)
         values["pair"] = pair
-        room -= len(tokenizer(pair, add_special_tokens=False)["input_ids"])
-    return {**values, "text": _cut(text, tokenizer, room)}
+        room -= _count(pair, tokenizer)
+    return {**values, "text": _cut(_unmasked(row[fields.text], tokenizer), tokenizer, room)}
+
+
+def _unmasked(text: Any, tokenizer: Any) -> str:
+    """Return a text without masks of its own; some tokenizers have no mask."""
+    mask = tokenizer.mask_token
+    return str(text) if mask is None else str(text).replace(mask, " ")
+
+
+def _count(text: str, tokenizer: Any) -> int:
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _cut(text: str, tokenizer: Any, most: int) -> str:

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dpft.errors import ConfigurationError
-from dpft.recipes.merging.request import OutputType, Request, Uncertain
+from dpft.recipes.merging.request import OutputType, Request, Uncertain, published_names
 
 __all__ = ["MergeConfig", "MergedModel", "ModelParameters", "Parameters", "PrivacyBlock", "read"]
 
@@ -179,8 +179,7 @@ def _keys_beside(place: Sequence[Any]) -> list[str]:
 
 
 def _request(config: MergeConfig) -> Request:
-    names = [Path(each.model).name or "adapter" for each in config.models]
-    titles = [_told_apart(names, number) for number in range(len(names))]
+    titles = published_names([each.model for each in config.models])
     common = 1.0 if config.parameters.weight is None else config.parameters.weight
     weights = [
         each.parameters.weight if "weight" in each.parameters.model_fields_set else common
@@ -199,11 +198,6 @@ def _request(config: MergeConfig) -> Request:
         base=config.base_model,
         on_uncertified=config.privacy.on_uncertified,
     )
-
-
-def _told_apart(names: Sequence[str], number: int) -> str:
-    earlier = names[:number].count(names[number])
-    return f"{names[number]} ({earlier + 1})" if earlier else names[number]
 
 
 def _density(config: MergeConfig) -> float:

@@ -30,8 +30,10 @@ __all__ = ["forecast"]
 
 _UNREAD = (
     "Not known before tensors are read: whether they are those of their certificates, whether runs "
-    "share noise, whether starts of heads and prompts are equal."
+    "share noise, whether starts of heads and prompts are equal, whether a folder given as base "
+    "is that of a digest."
 )
+_BOUNDS = "Ranks and sizes are upper bounds: the tolerance decides when matrices are cut."
 
 
 def forecast(request: Request, folder: Path) -> Summary:
@@ -56,8 +58,8 @@ def forecast(request: Request, folder: Path) -> Summary:
     cut_of(request)
     options = options_of(request)
     check_data(find(request.method), None)
-    leaves = [_leaf(request, name) for name in request.names]
-    terms = _terms(leaves, options)
+    leaves = _one_of_each([_leaf(request, name) for name in request.names])
+    terms = _terms(request.method, leaves, options)
     with as_if_equal():
         _refuse_unfit(leaves)
         _check_method(request.method, leaves, options)
@@ -66,7 +68,8 @@ def forecast(request: Request, folder: Path) -> Summary:
         _refuse_base(request.base, leaves[0].base)
     certificate = composed(term.leaf.certificate for term in terms)
     assert certificate is not None, "a term is left"
-    return plan(request, certificate, leaves[0].base, shapes).summary(notes=(_UNREAD,))
+    notes = (_UNREAD,) if request.tolerance is None else (_UNREAD, _BOUNDS)
+    return plan(request, certificate, leaves[0].base, shapes).summary(notes=notes)
 
 
 def _leaf(request: Request, name: str) -> Leaf:
@@ -85,6 +88,11 @@ def _leaf(request: Request, name: str) -> Leaf:
     return dataclasses.replace(leaf, delta=delta)
 
 
+def _one_of_each(leaves: Sequence[Leaf]) -> list[Leaf]:
+    """Return the first of equal leaves for each: tensors of copies are taken to be equal."""
+    return [next(each for each in leaves if each == leaf) for leaf in leaves]
+
+
 def _refuse_unfit(leaves: Sequence[Leaf]) -> None:
     for number, leaf in enumerate(leaves):
         if leaf not in leaves[:number]:
@@ -97,7 +105,10 @@ def _refuse_base(base: str, found: BaseIdentity) -> None:
         refuse_other_base(BaseIdentity(base, None), found)
 
 
-def _terms(leaves: Sequence[Leaf], options: MergeOptions) -> tuple[Term, ...]:
+def _terms(method: str, leaves: Sequence[Leaf], options: MergeOptions) -> tuple[Term, ...]:
+    """Return what stays behind the result: sums cancel, other methods look at every adapter."""
+    if method not in SUMS:
+        return tuple(Term(leaf, exact(1)) for leaf in leaves)
     weights = options.weights_of(len(leaves))
     scaling = exact(options.scaling_coef)
     pairs = zip(leaves, weights, strict=True)

@@ -26,7 +26,8 @@ def linear_form(text: str) -> dict[str, Fraction]:
         text: The expression, of at most 4,000 characters.
 
     Returns:
-        {name or quoted path: coefficient}, in the order of the text; what cancelled has 0.
+        {name or quoted path: coefficient}, in the order of the text; what cancelled has 0. A
+        quoted path that could be a name begins with `./`.
 
     Raises:
         ConfigurationError: If the text is no linear form.
@@ -43,7 +44,7 @@ def linear_form(text: str) -> dict[str, Fraction]:
         raise _refused(text[:_SHOWN], f"shorter than {_LONGEST} characters", "Use a config file.")
     try:
         value = _value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, MemoryError, RecursionError) as error:
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         what = "an expression such as 'a + b - 0.5*c'"
         raise _refused(text, what, "Names of adapters are given by --with NAME=DIR.") from error
     if isinstance(value, Fraction):
@@ -58,7 +59,8 @@ def _value(node: ast.expr) -> _Value:
         case ast.Name(id=name):
             return {name: Fraction(1)}
         case ast.Constant(value=str(path)) if path:
-            return {path: Fraction(1)}
+            # 'a' in quotes is the folder, whatever --with says of the name a
+            return {f"./{path}" if path.isidentifier() else path: Fraction(1)}
         case ast.Constant(value=int(number) | float(number)) if not isinstance(number, bool):
             return _number(node, number)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):

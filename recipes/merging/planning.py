@@ -74,7 +74,7 @@ class Plan:
             unit=self.certificate.unit.value,
             runs=tuple(run.run_id for run in self.certificate.runs),
             binding=tuple(run.run_id for run in binding),
-            exact=self.request.method in SUMS and cut_of(self.request) is None,
+            exact=self.request.method == "linear" and cut_of(self.request) is None,
             ranks=(min(ranks), max(ranks)) if ranks else None,
             modules=len(self.shapes.parts),
             tensor_bytes=self.tensor_bytes,

@@ -1,6 +1,8 @@
 """What is to be merged, however it was asked for."""
 
 import dataclasses
+import itertools
+import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from fractions import Fraction
@@ -9,7 +11,7 @@ from pathlib import Path
 from dpft.errors import ConfigurationError
 from dpft.recipes.merging.formula import linear_form
 
-__all__ = ["OutputType", "Request", "Uncertain", "request_of_expression"]
+__all__ = ["OutputType", "Request", "Uncertain", "published_names", "request_of_expression"]
 
 
 class OutputType(str, Enum):
@@ -71,7 +73,7 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuse what cancelled as a whole."""
-        if not any(self.coefficients.values()):
+        if self.scaling == 0 or not any(self.coefficients.values()):
             raise ConfigurationError(
                 "Expected at least one adapter to be left. Everything cancelled, and the empty "
                 "vector changes nothing. Use the base model as it is."
@@ -114,7 +116,9 @@ def request_of_expression(text: str, given: Sequence[str]) -> Request:
                 f"Expected {name} to be given. The expression names it, and there is no folder of "
                 f"that name. Add --with {name}=DIR."
             )
-    titles = _titles([name if name in named else Path(name).as_posix() for name in coefficients])
+    titles = published_names(
+        [name if name in named else Path(name).as_posix() for name in coefficients]
+    )
     pairs = list(zip(titles, coefficients.items(), strict=True))
     return Request(
         folders={title: paths[name] for title, (name, _) in pairs},
@@ -122,10 +126,35 @@ def request_of_expression(text: str, given: Sequence[str]) -> Request:
     )
 
 
+def published_names(paths: Sequence[str]) -> list[str]:
+    """Return what may be published of paths: the last part of each, told apart by numbers.
+
+    Args:
+        paths: Names or paths of adapters.
+
+    Returns:
+        One name for each, no two alike.
+
+    Privacy:
+        Nothing, no data touched. No folder above the last one is named.
+
+    Example:
+        >>> published_names(["runs/a", "other/a", "b"])
+        ['a', 'a (2)', 'b']
+    """
+    found: list[str] = []
+    for path in paths:
+        last = Path(path).name or "adapter"
+        numbered = (f"{last} ({number})" for number in itertools.count(2))
+        found.append(next(each for each in itertools.chain([last], numbered) if each not in found))
+    return found
+
+
 def _named(given: Sequence[str]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for each in given:
-        name, equals, folder = each.partition("=")
+        written, equals, folder = each.partition("=")
+        name = unicodedata.normalize("NFKC", written)  # as the expression is read
         if not equals or not name.isidentifier() or not folder or name in named:
             raise ConfigurationError(
                 f"Expected {each} to be NAME=DIR, with each name once. A name stands for one "
@@ -133,13 +162,3 @@ def _named(given: Sequence[str]) -> dict[str, Path]:
             )
         named[name] = Path(folder).expanduser()
     return named
-
-
-def _titles(names: Sequence[str]) -> list[str]:
-    """Return what may be published of names: of paths the last part, told apart by numbers."""
-    titles: list[str] = []
-    for name in names:
-        last = Path(name).name or "adapter"
-        count = sum(title == last or title.startswith(f"{last} (") for title in titles)
-        titles.append(f"{last} ({count + 1})" if count else last)
-    return titles

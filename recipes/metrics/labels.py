@@ -83,6 +83,6 @@ def _binary_f1(references: Rows, predictions: Rows) -> float:
 
 def _matthews(references: Rows, predictions: Rows) -> float:
     # scikit-learn warns of a single label, and warnings are errors where this runs in tests.
-    if len(np.unique(references)) == 1 or len(np.unique(predictions)) == 1:
+    if len(np.unique([references, predictions])) == 1:
         return 0.0
     return float(matthews_corrcoef(references, predictions))

@@ -12,7 +12,7 @@ from dpft.recipes.metrics.intervals import Bootstrap, bootstrap_intervals, wilso
 from dpft.recipes.metrics.record_metric import RecordMetric
 from dpft.recipes.metrics.scorer import Rows
 
-__all__ = ["Measurement", "measure"]
+__all__ = ["Measurement", "measure", "refuse_private"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,12 +74,7 @@ def measure(
         looked at, unless they are declared public (`test_a_figure_of_private_records_is_refused`).
         The one release with noise is `dpft.recipes.metrics.accuracy.accuracy`.
     """
-    if status is not EvaluationStatus.PUBLIC:
-        raise BrokenGuaranteeError(
-            f"Expected evaluation={status.value} = public for metric {metric.name}. A figure "
-            "without noise tells about the records it was taken on. Declare the records public if "
-            "they are, release accuracy with evaluation=noisy, or evaluate nothing."
-        )
+    refuse_private(metric.name, status)
     scorer = metric.scorer
     predicted, expected = checked_records(scorer.kind, predictions, references)
     rows = scorer.statistics(predicted, expected)
@@ -89,6 +84,27 @@ def measure(
         signature=scorer.signature(expected),
         num_records=len(rows),
     )
+
+
+def refuse_private(name: str, status: EvaluationStatus) -> None:
+    """Raise unless the records of a metric without noise are public.
+
+    Args:
+        name: Name of the metric.
+        status: What the records are.
+
+    Raises:
+        BrokenGuaranteeError: If the records are not public.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    if status is not EvaluationStatus.PUBLIC:
+        raise BrokenGuaranteeError(
+            f"Expected evaluation={status.value} = public for metric {name}. A figure "
+            "without noise tells about the records it was taken on. Declare the records public if "
+            "they are, release accuracy with evaluation=noisy, or evaluate nothing."
+        )
 
 
 def _intervals(

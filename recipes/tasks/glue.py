@@ -37,7 +37,8 @@ _HUB_NAME = "nyu-mll/glue"
 _HELD_OUT = 5  # of the development files, one text in so many
 _SPLIT = (
     "The official training file was not there. Of the complete development files, records whose "
-    "first text has a SHA-256 divisible by 5 were held out, and the others trained on."
+    "first text has a SHA-256 divisible by 5 were held out, and the others trained on. A first "
+    "text stands on one side alone, a second text may stand on both, as many of QNLI do."
 )
 _PART = "The training file holds a part of the official one."
 
@@ -179,7 +180,7 @@ class Glue:
         return [self._fields(row) for row in rows]
 
     def _problems_of(self, path: Path, rows: list[Row]) -> Iterator[str]:
-        rule = "be a finite number" if self._task.is_regression else "be a label of the task"
+        rule = "be in the task's range" if self._task.is_regression else "be a label of the task"
         for number, row in enumerate(rows, 1):
             if self._task.value(row["label"]) is None:
                 yield row_problem(path, number, "label", rule)

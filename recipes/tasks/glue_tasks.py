@@ -1,7 +1,6 @@
 """The tasks of GLUE as values: columns, labels and files, as on the Hub. Nothing is read here."""
 
 import dataclasses
-import math
 
 __all__ = ["GLUE", "GlueTask"]
 
@@ -15,6 +14,7 @@ class GlueTask:
         second: Column of the second text, None for single texts.
         labels: Names of the classes, in the order of their numbers; one name for a number.
         development: Files of development records, without their ending.
+        span: Smallest and largest number, where one is predicted.
 
     Privacy:
         Nothing, no data touched.
@@ -24,6 +24,7 @@ class GlueTask:
     second: str | None = None
     labels: tuple[str, ...]
     development: tuple[str, ...] = ("validation",)
+    span: tuple[float, float] = (0.0, 0.0)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -47,7 +48,8 @@ class GlueTask:
         except ValueError:
             return None
         if self.is_regression:
-            return number if math.isfinite(number) else None
+            lowest, highest = self.span
+            return number if lowest <= number <= highest else None  # never of NaN
         known = number.is_integer() and 0 <= number < len(self.labels)
         return int(number) if known else None
 
@@ -69,7 +71,9 @@ GLUE = {
     "qnli": GlueTask(first="question", second="sentence", labels=_ENTAILMENT),
     "qqp": GlueTask(first="question1", second="question2", labels=_DUPLICATE),
     "rte": GlueTask(first="sentence1", second="sentence2", labels=_ENTAILMENT),
-    "stsb": GlueTask(first="sentence1", second="sentence2", labels=("similarity",)),
+    "stsb": GlueTask(
+        first="sentence1", second="sentence2", labels=("similarity",), span=(0.0, 5.0)
+    ),
     "wnli": GlueTask(
         first="sentence1", second="sentence2", labels=("not_entailment", "entailment")
     ),

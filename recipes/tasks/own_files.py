@@ -20,7 +20,9 @@ from dpft.users import owners_in
 
 __all__ = ["Layout", "OwnFiles", "OwnFilesTask"]
 
+_TEXT = "hold text, in Unicode and not empty"
 _LABELS_READ = "The set of labels: it was read off the training records and declared public."
+_MOST_LABELS_READ = 100  # more are hardly labels, and what is read is published
 _CUT = "Texts longer than the model takes were cut (task.truncate=true)."
 
 
@@ -165,6 +167,8 @@ class OwnFilesTask:
         owner = None if ownership is None else ownership.column
         columns = (layout.text, layout.pair, layout.target, layout.identity, owner)
         rows = _not_empty(path, read_rows(path, dict.fromkeys(each for each in columns if each)))
+        if layout.is_table:
+            rows = [row | {layout.text: _table(row[layout.text])} for row in rows]
         owners = None if owner is None else owners_in(rows, owner, f"file={path.name}")
         checked = self._checked(path, rows)
         if owners is None:
@@ -176,8 +180,6 @@ class OwnFilesTask:
         texts = {"text": layout.text} | ({"pair": layout.pair} if layout.pair else {})
         target = self._target()
         problems = _repetitions(path, rows, layout.identity)
-        if layout.is_table:
-            rows = [row | {layout.text: _table(row[layout.text])} for row in rows]
         checked: list[Row] = []
         for number, row in enumerate(rows, 1):
             problems += _text_problems(path, number, row, texts.values())
@@ -195,20 +197,38 @@ class OwnFilesTask:
         if kind is TaskKind.REGRESSION:
             return _Target(_number, "be a finite number")
         if kind is TaskKind.TEXT:
-            return _Target(_text, "hold text that is not empty")
+            return _Target(_text, _TEXT)
         indices = {label: index for index, label in enumerate(self.labels)}
-        return _Target(lambda value: indices.get(str(value)), "be one of the declared labels")
+        return _Target(
+            lambda value: indices.get(_label(value) or ""), "be one of the declared labels"
+        )
 
     def _labels_of_training_file(self) -> tuple[str, ...]:
         path, column = self._file(Split.TRAIN), self._files.layout.target
         rows = _not_empty(path, read_rows(path, (column,)))
-        found = sorted({str(row[column]) for row in rows})
-        if len(found) < 2:
-            raise ConfigurationError(
-                f"Expected file={path.name} column={column} to hold two labels or more. One class "
-                "is nothing to learn. Correct task.label_column, or declare task.labels."
-            )
-        return tuple(found)
+        read = [_label(row[column]) for row in rows]
+        wrong = [
+            row_problem(path, number, column, "hold a label: text, a number, true or false")
+            for number, label in enumerate(read, 1)
+            if label is None
+        ]
+        if wrong:
+            raise ConfigurationError(first_problems(wrong))
+        found = {label for label in read if label is not None}
+        _refuse_other_than_labels(path, column, len(found), len(rows))
+        return tuple(sorted(found))
+
+    def place(self, split: Split) -> tuple[str, str]:
+        """Return file and columns of a split's texts, for messages that name a row of it.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        layout = self._files.layout
+        columns = [layout.text, *([layout.pair] if layout.pair else [])]
+        if layout.kind is TaskKind.TEXT:
+            columns.append(layout.target)
+        return f"file={self._file(split).name}", f" column={'+'.join(columns)}"
 
     def _file(self, split: Split) -> Path:
         file = self._files.train if split is Split.TRAIN else self._files.validation
@@ -228,6 +248,29 @@ class _Target:
     rule: str
 
 
+def _refuse_other_than_labels(path: Path, column: str, labels: int, records: int) -> None:
+    """Raise if what was read is hardly a set of labels; it would be published as one."""
+    if labels < 2:
+        raise ConfigurationError(
+            f"Expected file={path.name} column={column} to hold two labels or more. One class "
+            "is nothing to learn. Correct task.label_column, or declare task.labels."
+        )
+    if labels > max(2, min(_MOST_LABELS_READ, records // 2)):
+        raise ConfigurationError(
+            f"Expected file={path.name} column={column} to hold at most {_MOST_LABELS_READ} "
+            "labels, each of two records on average. Labels that are read off the records are "
+            "published, and free text among them would be. Correct task.label_column, or declare "
+            "task.labels."
+        )
+
+
+def _label(value: Any) -> str | None:
+    """Return a label as text, None if it is none; an integer and its text are the same label."""
+    if isinstance(value, float):
+        return str(value) if math.isfinite(value) else None
+    return str(value) if isinstance(value, int) or _text(value) is not None else None
+
+
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
@@ -239,7 +282,10 @@ def _number(value: Any) -> float | None:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None
+    """Return text, None if it is empty or no Unicode, as half of a surrogate pair in JSON is."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    return value if not any("\ud800" <= sign <= "\udfff" for sign in value) else None
 
 
 def _table(value: Any) -> Any:
@@ -256,7 +302,7 @@ def _table(value: Any) -> Any:
 
 def _text_problems(path: Path, number: int, row: Row, columns: Any) -> list[str]:
     wrong = [column for column in columns if _text(row[column]) is None]
-    return [row_problem(path, number, column, "hold text that is not empty") for column in wrong]
+    return [row_problem(path, number, column, _TEXT) for column in wrong]
 
 
 def _repetitions(path: Path, rows: Sequence[Mapping[str, Any]], column: str | None) -> list[str]:

@@ -163,20 +163,38 @@ def _require(path: Path, columns: tuple[str, ...], present: Iterable[str]) -> No
     missing = [column for column in columns if column not in there]
     if missing:
         raise ConfigurationError(
-            f"Expected file={path.name} to have the column {' and '.join(missing)}. It has "
-            f"{', '.join(there) or 'none'}. Set the column names of the task."
+            f"Expected file={path.name} to have the column {' and '.join(missing)}. "
+            f"{_what_is_there(columns, there)} Set the column names of the task."
         )
+    twice = [column for column in columns if there.count(column) > 1]
+    if twice:
+        raise ConfigurationError(
+            f"Expected file={path.name} to have the column {' and '.join(twice)} once. Nothing "
+            "says which of them is meant. Rename or remove the others."
+        )
+
+
+def _what_is_there(columns: tuple[str, ...], there: list[str]) -> str:
+    """Name the columns, unless none is asked for: a first record may stand there instead."""
+    if there and not set(columns) & set(there):
+        return "It has none of those asked for; in CSV the first line names columns."
+    return f"It has {', '.join(there) or 'none'}."
 
 
 def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    rule = f"be valid CSV, in fields of at most {csv.field_size_limit()} characters"
     number = 0
     try:
         _require(path, columns, reader.fieldnames or ())
-        for number, row in enumerate(reader, 1):  # noqa: B007 - number is used on failure
+        for number, row in enumerate(reader, 1):
+            if None in row:  # what follows an unquoted comma stands in other columns than its own
+                raise ConfigurationError(
+                    row_problem(path, number, "any", "hold as many fields as the header")
+                )
             yield row
     except csv.Error:
-        raise ConfigurationError(row_problem(path, number + 1, "any", "be valid CSV")) from None
+        raise ConfigurationError(row_problem(path, number + 1, "any", rule)) from None
 
 
 def _text(path: Path) -> str:
@@ -196,25 +214,36 @@ def _jsonl(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
     lines = path.read_bytes().splitlines()
     for number, line in enumerate((line for line in lines if line.strip()), 1):
         try:
-            row = json.loads(line)
-        except ValueError:  # UnicodeDecodeError included
+            row = json.loads(line, object_pairs_hook=_object)
+        except (ValueError, RecursionError):  # UnicodeDecodeError included
             row = None
         if not isinstance(row, dict):
-            raise ConfigurationError(row_problem(path, number, "any", "be one JSON object"))
+            rule = "be one JSON object without repeated keys"
+            raise ConfigurationError(row_problem(path, number, "any", rule))
         yield row
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raise if a key stands in it twice, since nobody says which is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
+
+
 def _parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
-    from pyarrow import ArrowInvalid, parquet
+    from pyarrow import ArrowException, parquet
 
     try:
         file = parquet.ParquetFile(path)
-    except ArrowInvalid:
+        _require(path, columns, file.schema_arrow.names)
+        rows: list[Row] = file.read(columns=list(columns)).to_pylist()
+    except (ArrowException, OSError, UnicodeDecodeError):
         raise ConfigurationError(
-            f"Expected file={path.name} to be a Parquet file. It cannot be read. Write it anew."
+            f"Expected file={path.name} to be a Parquet file. It cannot be read, or holds text "
+            "that is no UTF-8. Write it anew."
         ) from None
-    _require(path, columns, file.schema_arrow.names)
-    yield from file.read(columns=list(columns)).to_pylist()
+    yield from rows
 
 
 FORMATS: dict[str, Callable[[Path, tuple[str, ...]], Iterator[Row]]] = {

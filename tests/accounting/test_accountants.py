@@ -315,7 +315,8 @@ def test_two_equal_runs_cost_the_published_value() -> None:
 
 def test_one_hundred_thousand_steps_are_accounted_for() -> None:
     spent = epsilon(PoissonGaussian(0.5, 0.000256, 97675), 1e-8, grid=COARSE)
-    assert 6.5500 <= spent <= 6.579
+    # 0.028 by this grid, and 0.0012 for what rounding may hide at this delta
+    assert 6.5500 <= spent <= 6.5800
 
 
 def test_mechanisms_of_different_adjacency_are_refused() -> None:

@@ -1,9 +1,12 @@
 """Every mechanism's epsilon against closed forms, published tables and the laws of accounting."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from dp_accounting.pld.pld_pmf import DensePLDPmf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
@@ -34,6 +37,7 @@ from dpft.accounting import (
     first_steps,
 )
 from dpft.accounting.accountants import composition
+from dpft.accounting.pld import loss_distribution
 
 COARSE = Grid(value_discretization_interval=1e-3)
 FEW = settings(max_examples=5, deadline=None)
@@ -170,6 +174,40 @@ def test_rounding_never_lowers_a_bound_of_eight_different_runs(delta: float) -> 
     exact = gaussian_epsilon(60.0 / math.sqrt(1000), delta)
     runs = [PoissonGaussian(60.0 + 1e-9 * run, 1 - 2.0**-53, 125) for run in range(8)]
     assert exact <= epsilon(runs, delta) <= 1.02 * exact
+
+
+def composed_without_cancellation(mechanism: PoissonGaussian, width: float) -> list[DensePLDPmf]:
+    """Sum the losses of one step again and again by products of positive numbers alone."""
+    once = loss_distribution((dataclasses.replace(mechanism, steps=1),), width)
+    return [
+        _power(side.to_dense_pmf(), mechanism.steps) for side in (once._pmf_remove, once._pmf_add)
+    ]
+
+
+def _power(once: DensePLDPmf, times: int) -> DensePLDPmf:
+    if times == 1:
+        return once
+    half = _power(once, times // 2)
+    whole = _sum(half, half)
+    return _sum(whole, once) if times % 2 else whole
+
+
+def _sum(one: DensePLDPmf, other: DensePLDPmf) -> DensePLDPmf:
+    masses = np.convolve(one._probs, other._probs)
+    kept = np.flatnonzero(masses > 1e-24)  # less than 1e-19 in all is cut, which lowers delta
+    masses, first = masses[kept[0] : kept[-1] + 1], one._lower_loss + other._lower_loss + kept[0]
+    infinite = one._infinity_mass + other._infinity_mass
+    return DensePLDPmf(one._discretization, int(first), masses, infinite, True)  # noqa: FBT003  # their signature
+
+
+@pytest.mark.parametrize("adjacency", ["add_or_remove", "replace_one"])
+def test_rounding_never_lowers_a_bound_of_what_is_sampled_rarely(adjacency: str) -> None:
+    """A transform whose values are all near 1 in size loses more than that of a broad loss."""
+    mechanism = PoissonGaussian(0.52, 0.002, 6000, Adjacency(adjacency))
+    exact = composed_without_cancellation(mechanism, 0.01)
+    for spent in np.linspace(0.5, 12.0, 47):
+        least = max(side.get_delta_for_epsilon(spent) for side in exact)
+        assert least <= delta_of(mechanism, spent, grid=Grid(0.01)) <= least + 1e-11
 
 
 def test_a_delta_that_rounding_may_hide_is_refused() -> None:

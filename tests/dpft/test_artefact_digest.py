@@ -163,3 +163,10 @@ def test_a_repeated_tensor_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_tensors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BrokenGuaranteeError, match="to hold tensors"):
         tensors_digest(tmp_path)
+
+
+def test_a_header_nested_too_deeply_is_no_header(tmp_path: Path) -> None:
+    text = b"[" * 100_000
+    (tmp_path / "t.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(BrokenGuaranteeError, match="whole safetensors file"):
+        read_header(tmp_path / "t.safetensors")

@@ -405,6 +405,31 @@ def test_a_run_whose_model_is_refused_is_given_back_under_fixed_plans(out: Path)
     assert kept.charged("mail", adaptive=False) == [plan.mechanism()]
 
 
+@pytest.mark.parametrize("shortage", [MemoryError, RuntimeError])
+def test_a_failure_that_records_may_decide_is_not_given_back_under_fixed_plans(
+    out: Path, shortage: type[Exception]
+) -> None:
+    """Also one that comes after a public one which the caller dealt with."""
+    plan = PRIVACY.plan(RECORDS)
+    with Ledger.open(beside(out)) as ledger:
+        ledger.set_budget("mail", Budget(epsilon=50, delta=1e-3, plans=Plans.FIXED))
+    with (
+        pytest.raises(ValueError, match="row 7"),
+        book(plan, records(), beside(out)) as booking,
+        _refused_first(booking),
+    ):
+        raise ValueError("row 7")
+    with (
+        pytest.raises(shortage),
+        book(plan, records(), beside(out)) as booking,
+        booking.public_part("there is no such model"),
+    ):
+        raise shortage
+    with Ledger.read(beside(out)) as ledger:
+        kept = [lease.charged("mail", adaptive=False) for lease in ledger.state.leases.values()]
+    assert kept == [[plan.mechanism()]] * 2
+
+
 def test_a_run_that_began_is_not_given_back_for_a_public_reason(out: Path) -> None:
     plan = PRIVACY.plan(RECORDS)
     with (
@@ -423,6 +448,13 @@ def test_nothing_is_charged_by_a_process_that_did_not_attach(out: Path) -> None:
         pytest.raises(LedgerError, match="to be attached"),
     ):
         booking.intend(1)
+
+
+@contextlib.contextmanager
+def _refused_first(booking: Booking) -> Iterator[None]:
+    with contextlib.suppress(KeyError), booking.public_part("there is no such adapter"):
+        raise KeyError
+    yield
 
 
 @contextlib.contextmanager

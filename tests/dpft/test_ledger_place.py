@@ -62,6 +62,23 @@ def test_a_ledger_that_is_there_is_used(tmp_path: Path) -> None:
     assert ledger_place(plain, out) == tmp_path / "dpft-ledger.sqlite"
 
 
+def test_a_ledger_stays_in_use_when_its_folder_changes(tmp_path: Path) -> None:
+    """A new one beside it would know nothing of its budgets."""
+    plain = dpft.Privacy(**PRIVACY)
+    place = made(tmp_path / "own" / "dpft-ledger.sqlite")
+    place.parent.chmod(0o777)
+    assert ledger_place(plain, place.parent / "runs" / "one") == place
+
+
+def test_runs_of_tasks_are_charged_where_a_run_beside_them_was(tmp_path: Path) -> None:
+    plain = dpft.Privacy(**PRIVACY)
+    first = ledger_place(plain, tmp_path / "runs" / "first")
+    assert first == made(tmp_path / "dpft-ledger.sqlite")
+    assert ledger_place(plain, tmp_path / "runs" / "sst2" / "one") == first
+    nearer = made(tmp_path / "runs" / "dpft-ledger.sqlite")
+    assert ledger_place(plain, tmp_path / "runs" / "sst2" / "one") == nearer
+
+
 def test_a_ledger_lies_in_no_folder_of_others_and_beside_no_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,10 +86,13 @@ def test_a_ledger_lies_in_no_folder_of_others_and_beside_no_key(
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
-    made(shared / "dpft-ledger.sqlite")  # by somebody else
     own = shared / "runs" / "dpft-ledger.sqlite"
     assert ledger_place(plain, shared / "runs" / "one") == own
     assert ledger_place(plain, Path("/runs/one")) == Path("/runs/dpft-ledger.sqlite")
     monkeypatch.setenv("DPFT_PRIVATE", str(tmp_path / "home" / "key"))
     beside_key = tmp_path / "home" / "runs" / "one"
     assert ledger_place(plain, beside_key) == tmp_path / "home" / "runs" / "dpft-ledger.sqlite"
+    made(shared / "dpft-ledger.sqlite")
+    made(tmp_path / "dpft-ledger.sqlite")
+    monkeypatch.setattr("os.geteuid", lambda: tmp_path.stat().st_uid + 1)  # somebody else made them
+    assert ledger_place(plain, shared / "runs" / "one") == own

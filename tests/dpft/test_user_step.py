@@ -1,11 +1,13 @@
 """Steps whose unit is a user: influence of a user, plans, certificates, refusals."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import dpft
@@ -16,6 +18,7 @@ from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.intake import taken_in
 from dpft.performance import Performance
 from dpft.private_step import PrivateStep, StepSettings
+from dpft.progress import Progress
 from dpft.randomness import PinnedRandomness
 from dpft.records import EncodingSettings
 from dpft.training import FitOptions
@@ -89,6 +92,19 @@ def test_the_same_records_of_many_users_change_it_by_more() -> None:
     with_users = released([*rows, *mine], [*owners, *everybody], Performance())
     without = released(rows, owners, Performance())
     assert float((with_users - without).norm()) > 2 * CLIP
+
+
+def test_a_sample_without_users_releases_noise_alone() -> None:
+    rows, owners = owned()
+    step = step_of(privacy(num_records=10**9, delta=1e-10, expected_batch_size=1, steps=1))
+    before = [p.detach().clone() for p in step._engine.model.parameters()]
+    for batch in step.batches(rows, collate, owners):
+        assert list(batch.user_batches(Performance())) == []
+        step(batch)
+    assert all(
+        not torch.equal(p, old)
+        for p, old in zip(step._engine.model.parameters(), before, strict=True)
+    )
 
 
 def test_rates_count_users_and_the_mechanism_covers_them() -> None:
@@ -209,3 +225,71 @@ def test_a_joint_gradient_that_is_wrong_fails_the_preflight(
     monkeypatch.setattr(LeafGradients, "joined", halved)
     with pytest.raises(BrokenGuaranteeError, match="joint gradient"):
         step_of(privacy()).batches(rows, collate, owners)
+
+
+class Saved(nn.Linear):
+    def save_pretrained(self, folder: Path, *, safe_serialization: bool) -> None:
+        assert safe_serialization
+        folder.mkdir()
+        save_file(self.state_dict(), folder / "adapter_model.safetensors")
+
+
+def fit_users(out: Path, asked: dpft.Privacy, killed_in: int | None = None) -> dpft.FitResult:
+    """Fit and resume, killed while the records of a step are read, if so asked."""
+    rows, owners = owned()
+    encoded = [
+        {**row, "input_ids": [1], **({"who": owner} if asked.covers is Unit.USER else {})}
+        for row, owner in zip(rows, owners, strict=True)
+    ]
+    steps: list[Progress] = []
+
+    def watched(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        if killed_in is not None and len(steps) == killed_in:
+            raise KeyboardInterrupt
+        return loss(model, batch)
+
+    torch.manual_seed(0)
+    synthetic = [{"x": [0.1 * i] * WIDTH, "y": 1.0, "input_ids": [1] * i} for i in (1, 2)]
+    return dpft.fit(
+        Saved(WIDTH, 1),
+        encoded,
+        loss=watched,
+        privacy=asked,
+        out=out,
+        on_step=steps.append,
+        options=FitOptions(
+            resume=out.exists(),
+            checkpoint_every=1,
+            encoding=EncodingSettings(user_field="who" if asked.covers is Unit.USER else None),
+            step=StepSettings(synthetic=synthetic),
+        ),
+    )
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> tuple[Path, dpft.Privacy]:
+    asked = privacy(num_records=USERS, expected_batch_size=USERS, steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        fit_users(tmp_path / "run", asked, killed_in=2)
+    return tmp_path / "run", asked
+
+
+def test_a_step_over_users_that_was_killed_is_charged_and_taken_no_more(
+    killed: tuple[Path, dpft.Privacy],
+) -> None:
+    result = fit_users(*killed)
+    assert (result.history.intended, result.history.updates) == (4, 3)
+    assert result.certificate.unit is Unit.USER
+    assert result.epsilon == result.plan.epsilon(4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [({"unit": "record"}, "unit"), ({"records_per_user": USERS}, "records_per_user")],
+)
+def test_a_run_for_users_is_resumed_as_nothing_else(
+    killed: tuple[Path, dpft.Privacy], fields: dict[str, Any], name: str
+) -> None:
+    out, asked = killed
+    with pytest.raises(ConfigurationError, match=rf"privacy\.{name}="):
+        fit_users(out, dataclasses.replace(asked, **fields))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dpft.accounting import PoissonGaussian
@@ -18,13 +19,14 @@ from dpft.users import (
 )
 
 SECRET = "Ada Lovelace"
+MISSING = ["nan", "NaN", " <NA> ", "None", "null", "NULL", "\u200b", "\ufeff", "\ud800"]
 
 
 def rows_of(owner: str, count: int) -> list[dict[str, Any]]:
     return [{"text": f"{owner} wrote {i}", "label": i % 2, "who": owner} for i in range(count)]
 
 
-@pytest.mark.parametrize("nobody", [None, "", " \t", float("nan"), 1.0, True, ["x"], {}])
+@pytest.mark.parametrize("nobody", [None, "", " \t", float("nan"), 1.0, True, ["x"], {}, *MISSING])
 def test_records_without_an_owner_are_refused_by_row(nobody: object) -> None:
     rows = [{"who": SECRET, "text": SECRET}, {"who": nobody, "text": SECRET}]
     with pytest.raises(ConfigurationError, match=r"file=a\.csv row=2 column=who") as caught:
@@ -46,7 +48,9 @@ def test_the_first_few_rows_are_named_and_the_rest_mentioned() -> None:
 
 def test_spellings_of_one_name_are_one_user() -> None:
     assert owner_name("Zoe\u0301  K") == owner_name(" Zo\u00e9 K ")
-    assert owner_name(7) == owner_name("7")
+    assert owner_name(7) == owner_name("7") == owner_name(np.int64(7))
+    assert owner_name("\ufeffAda\u200b\u00a0K") == owner_name("\uff21da K") == "Ada K"
+    assert owner_name("1.0") != owner_name("1")  # numbers in text are names
     assert owner_name("ada") != owner_name("Ada")
 
 

@@ -104,6 +104,6 @@ def test_a_text_that_is_too_long_is_refused_before_anything_is_written(
     rows = [*ROWS, {**ROWS[0], "text": "private words " * 20}]
     assert run(tmp_path, "text_classification", "model=embedded", rows=rows) == 2
     said = capsys.readouterr().err
-    assert "task.train row=25 to have at most architecture.max_length=24" in said
+    assert "file=rows.jsonl row=25 column=text to have at most architecture.max_length=24" in said
     assert "private words" not in said
     assert not (tmp_path / "run").exists()

@@ -68,6 +68,7 @@ def test_users_are_sampled_whole_and_the_certificate_says_so(tmp_path: Path) -> 
     labels = "The set of labels: it was read off the training records and declared public."
     assert labels in run.excluded
     assert labels in report
+    assert any(said.startswith("Users told apart otherwise") for said in run.excluded)
 
 
 def test_a_largest_number_of_records_is_enforced_and_covered(tmp_path: Path) -> None:

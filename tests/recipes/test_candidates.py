@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from dpft.accounting import PoissonGaussian, Unit, unit_of
 from dpft.accounting.selection import TrialCount
 from dpft.errors import ConfigurationError
 from dpft.privacy import ClippingStyle
@@ -95,3 +98,36 @@ def test_trials_share_records_and_noise_but_not_the_clipping() -> None:
     mechanisms = {each.privacy.plan(6000).mechanism() for each in prepared.trials}
     assert mechanisms == {prepared.plan.training.base}
     assert prepared.plan.epsilon <= 8.0
+
+
+@pytest.mark.parametrize("row", ["first", "last"])
+def test_no_candidate_cuts_a_text_without_a_word(row: str, tmp_path: Path) -> None:
+    lines = [f"letter {i},{'yes' if i % 2 else 'no'}" for i in range(20)]
+    lines.insert(0 if row == "first" else 20, f"{'secret words ' * 20},no")
+    (tmp_path / "train.csv").write_text("\n".join(["text,label", *lines]))
+    asked = own_files(tmp_path, "task.user_column=null")
+    number = 1 if row == "first" else 21
+    place = rf"file=train\.csv row={number} column=text to have at most architecture\.max_length=16"
+    with pytest.raises(ConfigurationError, match=place) as caught:
+        prepare_tuning([*asked, "architecture.max_length=100,16"], TrialCount(3))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_selection_for_users_samples_users(tmp_path: Path) -> None:
+    lines = [f"letter {i},{'yes' if i % 2 else 'no'},u{i % 10}" for i in range(40)]
+    (tmp_path / "train.csv").write_text("\n".join(["text,label,who", *lines]))
+    asked = own_files(tmp_path, "task.group_by=who")
+    prepared = prepare_tuning([*asked, "optim.learning_rate=1,2"], TrialCount(3))
+    base = prepared.plan.training.base
+    assert isinstance(base, PoissonGaussian)
+    assert (base.unit, base.sample_rate) == (Unit.USER, 4 / 10)
+    assert unit_of(prepared.plan.training) is Unit.USER
+    assert {each.privacy.samples_users for each in prepared.trials} == {True}
+
+
+def own_files(folder: Path, *overrides: str) -> list[str]:
+    (folder / "other.csv").write_text("text,label\npublic,no\nopen,yes\n")
+    files = [f"task.train={folder / 'train.csv'}", f"task.validation={folder / 'other.csv'}"]
+    rate = ["privacy.expected_batch_size=4", "privacy.steps=2", "privacy.delta=1e-3"]
+    public = ["model=embedded", "privacy.epochs=null", "privacy.evaluation=public"]
+    return ["task=text_classification", "task.labels=[no,yes]", *files, *rate, *public, *overrides]

@@ -76,6 +76,15 @@ def test_rows_without_a_word_are_left_out(tmp_path: Path) -> None:
     assert found == [{"text": "a text", "label": 0}]
 
 
+def test_a_row_without_a_word_moves_no_other_row(folder: Path) -> None:
+    before = texts(task(folder).load(Split.TRAIN))
+    rows = [{"text": f"question {n} ?" if n != 4 else " ", "label": n % 6} for n in range(30)]
+    written(folder, "textcls/trec/train", rows)
+    assert texts(task(folder).load(Split.TRAIN)) == before - {"question 4 ?"}
+    kept_back = task(folder, judged_by=JudgedBy.KEPT_BACK).load(Split.VALIDATION)
+    assert texts(kept_back) == {"question 0 ?", "question 10 ?", "question 20 ?"}
+
+
 def test_a_label_beyond_those_declared_is_refused(folder: Path) -> None:
     written(folder, "textcls/trec/train", [{"text": "a", "label": 6}])
     with pytest.raises(ConfigurationError, match="row=1 column=label"):

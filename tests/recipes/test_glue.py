@@ -1,5 +1,6 @@
 """The tasks of GLUE: columns, labels, pairs, and what stands in for a missing training file."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,19 @@ def test_hidden_and_foreign_labels_are_refused(label: object, tmp_path: Path) ->
         task_of("rte", tmp_path).load(Split.TRAIN)
 
 
+@pytest.mark.parametrize("label", [-1, -0.1, 5.1, float("nan"), float("inf"), "x"])
+def test_similarities_outside_their_range_are_refused(label: object, tmp_path: Path) -> None:
+    rows = rows_of("stsb")
+    write(tmp_path, "train", [rows[0], {**rows[1], "label": label}])
+    with pytest.raises(ConfigurationError, match="row=2 column=label"):
+        task_of("stsb", tmp_path).load(Split.TRAIN)
+
+
+def test_similarities_reach_both_ends_of_their_range(tmp_path: Path) -> None:
+    write(tmp_path, "train", [{**row, "label": 2.5 * row["idx"]} for row in rows_of("stsb")])
+    assert [row["label"] for row in task_of("stsb", tmp_path).load(Split.TRAIN)] == [0.0, 2.5, 5.0]
+
+
 @pytest.mark.parametrize("part", ["matched", "mismatched"])
 def test_mnli_is_judged_by_the_part_that_was_asked_for(part: str, tmp_path: Path) -> None:
     write(tmp_path, "train", rows_of("mnli"))
@@ -90,6 +104,15 @@ def test_without_a_training_file_development_records_are_split_and_that_is_state
     assert len(train | held_out) == 60
     (sentence,) = traits_of(task).notes
     assert "held out" in sentence
+    assert "a second text may stand on both" in sentence
+
+
+def test_development_records_are_split_as_stated(tmp_path: Path) -> None:
+    write(tmp_path, "validation", rows_of("qnli", 60))
+    held_out = [row["text"] for row in task_of("qnli", tmp_path).load(Split.VALIDATION)]
+    for row in rows_of("qnli", 60):
+        number = int.from_bytes(hashlib.sha256(row["question"].encode()).digest())
+        assert (row["question"] in held_out) == (number % 5 == 0)
 
 
 def test_a_part_of_the_training_file_is_used_and_stated(tmp_path: Path) -> None:

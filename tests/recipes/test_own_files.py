@@ -135,9 +135,9 @@ def test_another_encoding_is_named_by_line(tmp_path: Path) -> None:
 
 
 def test_owners_are_kept_for_training_alone_and_under_one_field(tmp_path: Path) -> None:
-    file = str(write(tmp_path / "train.csv", ROWS))
+    file = str(write(tmp_path / "train.csv", [*ROWS, ROWS[1]]))
     task = task_of("text_classification", train=file, validation=file, group_by="who")
-    assert [row["user"] for row in task.load(Split.TRAIN)] == ["a", "b", "a"]
+    assert [row["user"] for row in task.load(Split.TRAIN)] == ["a", "b", "a", "b"]
     assert all("user" not in row for row in task.load(Split.VALIDATION))
     traits = traits_of(task)
     assert (traits.owner_field, traits.records_per_user) == ("user", None)
@@ -155,3 +155,53 @@ def test_owners_are_kept_for_training_alone_and_under_one_field(tmp_path: Path) 
 def test_one_of_the_two_ways_to_cover_users_is_chosen(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="max_records_per_user"):
         task_of("regression", train="train.csv", **fields)
+
+
+@pytest.mark.parametrize("value", ["", "  ", float("nan"), ["x"], {"a": 1}])
+@pytest.mark.parametrize("labels", [None, ("no", "yes")])
+def test_what_is_no_label_is_named_and_never_becomes_a_class(
+    value: object, labels: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    said = malformed(tmp_path, {"label": value}, labels=labels)
+    assert "file=train.jsonl row=2 column=label" in said
+
+
+def test_an_integer_and_its_text_are_one_label(tmp_path: Path) -> None:
+    rows = [{**row, "label": label} for row, label in zip(ROWS, (1, "0", "1"), strict=True)]
+    task = task_of("text_classification", train=str(write(tmp_path / "train.jsonl", rows)))
+    assert task.labels == ("0", "1")
+    assert [row["label"] for row in task.load(Split.TRAIN)] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("records", "labels"), [(3, 3), (12, 7), (1000, 101)])
+def test_free_text_is_not_published_as_labels(records: int, labels: int, tmp_path: Path) -> None:
+    rows = [{"text": "x", "label": f"{SECRET} {i % labels}"} for i in range(records)]
+    file = str(write(tmp_path / "train.jsonl", rows))
+    with pytest.raises(ConfigurationError, match="at most 100 labels") as caught:
+        _ = task_of("text_classification", train=file).labels
+    assert "Lovelace" not in str(caught.value)
+    declared = tuple(f"{SECRET} {i}" for i in range(labels))
+    assert task_of("text_classification", train=file, labels=declared).labels == declared
+
+
+@pytest.mark.parametrize("name", ["text_pair", "instruction"])
+def test_half_a_sign_is_no_text(name: str, tmp_path: Path) -> None:
+    columns = (
+        {"second_column": "text"}
+        if name == "text_pair"
+        else {"instruction_column": "text2", "response_column": "text"}
+    )
+    rows = [{**ROWS[0], "text1": "x"}, {**ROWS[1], "text1": "x", "text": "Lovelace \ud800"}]
+    file = write(tmp_path / "train.jsonl", rows)
+    with pytest.raises(ConfigurationError, match="row=2 column=text to hold text") as caught:
+        task_of(name, train=str(file), **columns).load(Split.TRAIN)
+    assert "Lovelace" not in str(caught.value)
+
+
+def test_rows_of_one_table_belong_together_also_where_it_is_a_list(tmp_path: Path) -> None:
+    table, other = [["name", "Blue  Spice"]], [["name", "Aromi"]]
+    rows = [{"table": each, "text": "x"} for each in (table, other, table)]
+    file = str(write(tmp_path / "train.jsonl", rows))
+    task = task_of("table_to_text", train=file, references="one_record")
+    owners = [row["user"] for row in task.load(Split.TRAIN)]
+    assert owners[0] == owners[2] != owners[1]

@@ -38,6 +38,17 @@ def test_an_evaluation_without_held_out_records_is_refused(tmp_path: Path) -> No
         prepare(compose_settings(overrides))
 
 
+def test_the_training_file_is_never_published_as_held_out_records(tmp_path: Path) -> None:
+    overrides = own_files(tmp_path, "privacy.evaluation=public")
+    alias = tmp_path / "alias.jsonl"
+    alias.symlink_to(tmp_path / "train.jsonl")
+    for file in (tmp_path / "train.jsonl", alias):
+        with pytest.raises(ConfigurationError, match="to be another file than"):
+            prepare(compose_settings([*overrides, f"task.validation={file}"]))
+    unscored = own_files(tmp_path, "privacy.evaluation=none")
+    prepare(compose_settings([*unscored, f"task.validation={alias}"]))
+
+
 def test_a_noisy_evaluation_needs_its_price(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="evaluation_epsilon=None to be given"):
         compose_settings(own_files(tmp_path, "privacy.evaluation=noisy"))

@@ -64,10 +64,22 @@ def test_each_reference_is_a_record_or_all_of_a_table_are_one(tmp_path: Path) ->
     assert traits_of(several).owner_field is None
     field = traits_of(one).owner_field
     assert field is not None
-    assert [row[field] for row in one.load(Split.TRAIN)] == ["0", "0", "1"]
+    owners = [row[field] for row in one.load(Split.TRAIN)]
+    assert owners[0] == owners[1] != owners[2]
     notes = [traits_of(each).notes[0] for each in (several, one)]
     assert "task.references=several" in notes[0]
     assert "task.references=one_record" in notes[1]
+
+
+def test_data_sets_share_an_owner_exactly_where_they_share_a_table(tmp_path: Path) -> None:
+    owners = []
+    for place, pairs in (("first", E2E), ("second", E2E[2:]), ("third", [("name[B]", "B.")])):
+        (tmp_path / place).mkdir()
+        folder = written(tmp_path / place, e2e_rows(pairs))
+        found = task("e2e", folder, "task.references=one_record")
+        owners.append({row[traits_of(found).owner_field or ""] for row in found.load(Split.TRAIN)})
+    assert len(owners[0] & owners[1]) == 1
+    assert not owners[2] & (owners[0] | owners[1])
 
 
 def test_a_slot_that_is_malformed_is_refused_by_row(tmp_path: Path) -> None:

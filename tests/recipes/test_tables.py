@@ -105,3 +105,53 @@ def test_a_split_is_found_in_any_format(tmp_path: Path) -> None:
     assert table_in(tmp_path, "validation") == path
     with pytest.raises(ConfigurationError, match=r"to hold train\.parquet or train\.jsonl"):
         table_in(tmp_path, "train")
+
+
+def unreadable(folder: Path) -> list[tuple[Path, str]]:
+    """Return files that would be read as something else, and what is to be said of them."""
+    written = {
+        "shifted.csv": f"text,label\nfine,no\n{SECRET}, yes,no\n",
+        "headless.csv": f"{SECRET},yes\nfine,no\n",
+        "twice.csv": f"text,label,text\n{SECRET},no,{SECRET}\n",
+        "twice.jsonl": f'{{"text": "{SECRET}", "text": "fine", "label": "no"}}\n',
+        "deep.jsonl": f'{{"text": "{SECRET}", "label": {"[" * 100_000}\n',
+        "wide.csv": f"text,label\n{SECRET * 10_000},no\n",
+    }
+    for name, content in written.items():
+        (folder / name).write_text(content)
+    latin = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xe9"))
+    table = pa.table({"text": latin, "label": ["no"]})
+    parquet.write_table(table, folder / "latin.parquet")
+    parquet.write_table(
+        pa.Table.from_arrays([pa.array([SECRET])] * 3, names=["text", "label", "text"]),
+        folder / "twice.parquet",
+    )
+    (folder / "cut.parquet").write_bytes((folder / "twice.parquet").read_bytes()[:-20])
+    return [
+        (folder / "shifted.csv", "row=2 column=any to hold as many fields as the header"),
+        (folder / "headless.csv", "the first line names columns"),
+        (folder / "twice.csv", "the column text once"),
+        (folder / "twice.jsonl", "row=1 column=any to be one JSON object"),
+        (folder / "deep.jsonl", "row=1 column=any to be one JSON object"),
+        (folder / "wide.csv", "in fields of at most 131072 characters"),
+        (folder / "latin.parquet", "no UTF-8"),
+        (folder / "twice.parquet", "the column text once"),
+        (folder / "cut.parquet", "to be a Parquet file"),
+    ]
+
+
+def test_files_that_would_be_read_as_something_else_are_refused(tmp_path: Path) -> None:
+    for path, says in unreadable(tmp_path):
+        with pytest.raises(ConfigurationError, match=says) as caught:
+            read_rows(path, ("text", "label"))
+        assert path.name in str(caught.value)
+        assert "Lovelace" not in str(caught.value)
+
+
+def test_marks_of_byte_order_blank_lines_and_line_ends_are_no_content(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbftext,label\r\n\r\n"a ""b""\r\nc",no\r\n')
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "x\xe2\x80\xa8y", "label": 1}\r\n\n')
+    assert read_rows(tmp_path / "a.csv", ("text", "label")) == [
+        {"text": 'a "b"\r\nc', "label": "no"}
+    ]
+    assert read_rows(tmp_path / "a.jsonl", ("text", "label")) == [{"text": "x\u2028y", "label": 1}]

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from dpft.errors import ConfigurationError
+from dpft.recipes.config.composition import compose_config
 from dpft.recipes.tasks import build_task, register, settings_classes
 from dpft.recipes.tasks.embedded import Embedded, EmbeddedSettings
 from dpft.recipes.tasks.glue_tasks import GLUE
@@ -22,7 +23,8 @@ def test_the_tasks_of_the_library_are_registered() -> None:
 def test_settings_carry_the_name_of_their_task(name: str) -> None:
     declared = settings_classes()[name]
     [field] = [field for field in dataclasses.fields(declared) if field.name == "name"]
-    assert field.default == name
+    assert field.default in (name, dataclasses.MISSING)
+    assert compose_config([f"task={name}"]).task.name == name
 
 
 def test_a_name_is_registered_once() -> None:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,12 +13,12 @@ from dpft.recipes.tasks.text_classification import (
 )
 
 
-def task_of(folder: Path, labels: tuple[str, ...] = ("no", "yes"), **fields: str) -> OwnFilesTask:
+def task_of(folder: Path, labels: tuple[str, ...] = ("no", "yes"), **fields: Any) -> OwnFilesTask:
     rows = [{"body": "first", "kind": "yes"}, {"body": "second", "kind": "no"}]
     file = folder / "train.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in rows))
-    given = {"train": str(file), "text_column": "body", "label_column": "kind"} | fields
-    return text_classification(TextClassificationSettings(labels=labels, **given))
+    given: dict[str, Any] = {"train": str(file), "text_column": "body", "label_column": "kind"}
+    return text_classification(TextClassificationSettings(labels=labels, **given | fields))
 
 
 def test_columns_and_labels_are_those_declared(tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ FAMILIES = {"infilling": "{text} it was {mask} .", "ranked": "{text} it was"}
 
 
 def overrides(folder: Path, family: str, model: Path) -> list[str]:
-    path = folder / "rows.jsonl"
+    train, validation = folder / "rows.jsonl", folder / "held_out.jsonl"
     rows = [{"text": f"{word} film", "label": label} for word, label in (("good", "g"), ("a", "b"))]
-    path.write_text("\n".join(map(json.dumps, rows * 20)), encoding="utf-8")
+    for path in (train, validation):
+        path.write_text("\n".join(map(json.dumps, rows * 20)), encoding="utf-8")
     return [
         "task=text_classification",
-        f"task.train={path}",
-        f"task.validation={path}",
+        f"task.train={train}",
+        f"task.validation={validation}",
         "task.labels=[b,g]",
         f"architecture={family}",
         f"architecture.template='{FAMILIES[family]}'",

@@ -12,6 +12,7 @@ from dpft.recipes.models import load_for
 from dpft.recipes.preparation import prepare
 from dpft.recipes.tasks import Split, build_task
 from dpft.recipes.tasks.traits import traits_of
+from dpft.recipes.text_targets import prompt_tokens
 
 SHORT = [
     "privacy.epochs=null",
@@ -29,9 +30,10 @@ ROWS = [
 
 
 def files(folder: Path, rows: list[dict[str, str]] = ROWS) -> list[str]:
-    path = folder / "rows.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows * 20)), encoding="utf-8")
-    return ["task=table_to_text", f"task.train={path}", f"task.validation={path}"]
+    train, validation = folder / "rows.jsonl", folder / "held_out.jsonl"
+    for path in (train, validation):
+        path.write_text("\n".join(map(json.dumps, rows * 20)), encoding="utf-8")
+    return ["task=table_to_text", f"task.train={train}", f"task.validation={validation}"]
 
 
 @pytest.fixture(params=["decoder", "encoder_decoder"])
@@ -71,7 +73,9 @@ def test_references_of_one_table_are_one_unit_if_asked_for(tmp_path: Path) -> No
 def test_a_text_longer_than_the_model_is_refused_by_row(tiny_decoder: Path, tmp_path: Path) -> None:
     rows = [ROWS[0], {"table": "patient : Ada", "text": "secret words " * 30}]
     overrides = [*files(tmp_path, rows), f"model={tiny_decoder}", "architecture.max_length=40"]
-    with pytest.raises(ConfigurationError, match=r"row=2 to have at most") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"row=2 column=table\+text to have at most"
+    ) as caught:
         prepare(compose_settings([*overrides, *SHORT]))
     assert "secret" not in str(caught.value)
 
@@ -99,6 +103,24 @@ def test_the_loss_is_on_the_text_alone(tiny_decoder: Path, tmp_path: Path) -> No
     assert row["labels"][start + 1 :] == row["input_ids"][start + 1 :]
     assert loaded.tokenizer.decode(row["labels"][start + 1 : -1]) == " Ada came."
     assert row["labels"][-1] == loaded.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder_decoder"])
+def test_a_table_that_is_cut_keeps_the_token_that_starts_the_text(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(f"tiny_{kind}")
+    rows = [{"table": "patient : Ada | " * 20, "text": "Ada came."}]
+    shared = [*files(tmp_path, rows), f"model={folder}", "architecture.max_length=20", *SHORT]
+    prepared = prepare(compose_settings([*shared, "task.truncate=true"]))
+    loaded = load_for(str(folder), prepared.settings.architecture, prepared.task, 0)
+    row = loaded.encode(prepared.rows, prepared.task).records[0]
+    assert len(row["input_ids"]) == 20
+    last = row["input_ids"][-1 if loaded.has_encoder else row["labels"].count(-100) - 1]
+    [whole] = prompt_tokens(
+        prepared.rows[:1], prepared.traits, loaded.tokenizer, has_encoder=loaded.has_encoder
+    )
+    assert last == whole[-1]
 
 
 def test_a_table_with_all_its_references_is_trained_on_as_one_unit(

@@ -56,7 +56,8 @@ def precision_weights(vectors: Sequence[TaskVector], options: MergeOptions) -> t
             f"Expected noise_std={levels} > 0. Beside a vector without noise no other would count. "
             "Use method=linear."
         )
-    precisions = [level**-2 for level in levels]
+    least = min(levels)  # only ratios count, and squares of small numbers leave the range of floats
+    precisions = [(least / level) ** 2 for level in levels]
     factors = [len(vectors) * each / sum(precisions) for each in precisions]
     weights = options.weights_of(len(vectors))
     return tuple(w * u for w, u in zip(weights, factors, strict=True))

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from dpft.errors import ConfigurationError
+from dpft.taskvectors.coefficients import exact
 
 __all__ = ["MergeOptions"]
 
@@ -38,6 +39,8 @@ class MergeOptions:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        for number in (*(self.weights or ()), self.scaling_coef):
+            exact(number)  # refuses what is not finite
         if not 0 < self.density <= 1:
             raise ConfigurationError(
                 f"Expected density={self.density} in (0, 1]. With none of the entries kept, "

@@ -9,7 +9,7 @@ from dpft.accounting import PoissonGaussian
 from dpft.accounting.errors import BudgetError, ConfigurationError, LedgerError
 from dpft.accounting.ledger import Budget, Ledger, Plans, RecordDigests, Reservation, summarise
 from dpft.accounting.ledger.chain import Entry
-from dpft.accounting.ledger.privacy_filter import FORMER_ORDERS, orders_for
+from dpft.accounting.ledger.privacy_filter import FORMER_ORDERS, FilterOrder, orders_for
 
 Plan = Callable[..., Reservation]
 Digests = Callable[..., RecordDigests]
@@ -118,6 +118,17 @@ def test_orders_do_not_change_after_an_output(ledger: Ledger, plan: Plan) -> Non
     assert ledger.state.budgets["mail"].orders == FORMER_ORDERS
     ledger.set_budget("mail", Budget(epsilon=4.0, delta=1e-5))
     assert ledger.state.budgets["mail"].orders == orders_for(4.0, 1e-5)
+
+
+@pytest.mark.parametrize("dataset", ["mail", "never compared with mail"])
+def test_orders_are_not_chosen_after_an_output(ledger: Ledger, plan: Plan, dataset: str) -> None:
+    """The best one for what was released would need no share of delta, and is known by then."""
+    chosen = Budget(epsilon=3.0, delta=1e-5, orders=(FilterOrder(7.0, 1.0),))
+    ledger.set_budget("beforehand", chosen)
+    assert ledger.state.budgets["beforehand"].orders == chosen.orders
+    take_a_step(ledger, plan("a"))
+    ledger.set_budget(dataset, chosen)
+    assert ledger.state.budgets[dataset].orders == orders_for(3.0, 1e-5)
 
 
 def test_orders_that_promise_too_much_are_refused_on_reading(ledger: Ledger) -> None:

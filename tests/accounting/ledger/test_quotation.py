@@ -81,3 +81,15 @@ def test_what_is_charged_after_the_head_was_quoted_is_too_late(ledger: Ledger) -
 def test_a_head_that_is_not_there_is_not_vouched_for(ledger: Ledger) -> None:
     assert not charged(ledger.entries(), record(LedgerReference("0f" * 32, 2)))
     assert not charged(ledger.entries(), record(None))
+
+
+def test_what_was_given_back_is_not_vouched_for(ledger: Ledger) -> None:
+    quoted = here(ledger)
+    ledger.intend("a run", ledger.attach("a run"), 20)
+    ledger.settle("a run")
+    begun = PoissonGaussian(1.0, 0.1, 20)
+    assert charged(ledger.entries(), record(quoted, mechanism=begun))
+    assert not charged(ledger.entries(), record(quoted))
+    ledger.reserve(Reservation.of("another", "mail", PLAN))
+    ledger.cancel("another", "there is no such model")
+    assert not charged(ledger.entries(), record(here(ledger), dataset_id="mail", mechanism=begun))

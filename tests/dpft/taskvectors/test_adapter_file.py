@@ -1,5 +1,6 @@
 """Adapters are read one module at a time, and nothing is lost by it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from dpft.adapters.algebra import Delta, Source, read
 from dpft.errors import ConfigurationError
 from dpft.taskvectors import adapter_file
-from dpft.taskvectors.adapter_file import WEIGHTS, adapter_config, read_lazily
+from dpft.taskvectors.adapter_file import CONFIG, WEIGHTS, adapter_config, read_lazily
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 KINDS: dict[str, dict[str, Any]] = {
@@ -59,6 +60,7 @@ def test_only_the_tensors_of_one_module_are_read(
     config = PeftConfig.from_pretrained(str(path))
     delta = read_lazily(path / WEIGHTS, Source(config=config, tensors={}))
     seen: list[int] = []
+
     def counted(source: Source) -> Delta:
         seen.append(len(source.tensors))
         return read(source)
@@ -90,3 +92,34 @@ def test_a_type_that_is_not_known_is_refused(folder: Callable[[str], Path]) -> N
     save_file(tensors, path / WEIGHTS)
     with pytest.raises(ConfigurationError, match="I16"):
         read_lazily(path / WEIGHTS, Source(config=adapter_config(path), tensors={}))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"lora_alpha": float("nan")},
+        {"lora_alpha": None},
+        {"r": "8"},
+        {"rank_pattern": [1]},
+        {"alpha_pattern": {"(": 3}},
+        {"alpha_pattern": {"query": "3"}},
+        {"modules_to_save": 5},
+        {"auto_mapping": [1]},
+        {"base_model_name_or_path": ["x"]},
+    ],
+    ids=str,
+)
+def test_a_configuration_of_wrong_types_is_refused(
+    folder: Callable[[str], Path], changed: dict[str, object]
+) -> None:
+    path = folder("lora") / CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(ConfigurationError, match="to be a configuration of peft"):
+        adapter_config(path.parent)
+
+
+def test_a_configuration_nested_too_deeply_is_refused(folder: Callable[[str], Path]) -> None:
+    path = folder("lora") / CONFIG
+    path.write_text("[" * 100_000)
+    with pytest.raises(ConfigurationError, match="to be a configuration of peft"):
+        adapter_config(path.parent)

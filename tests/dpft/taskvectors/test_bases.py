@@ -46,6 +46,15 @@ def test_folders_without_a_digest_have_no_public_name() -> None:
     assert BaseIdentity("org/model", None).published() == BaseIdentity("org/model", None)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["../anna/model", "~/anna/model", "C:\\Users\\anna\\model", "home/anna/model", "./model"],
+)
+def test_paths_of_another_machine_have_no_public_name_either(name: str) -> None:
+    assert BaseIdentity(name, "1").published() == BaseIdentity("model", "1")
+    assert BaseIdentity(name, None).published() == BaseIdentity("", None)
+
+
 def test_no_path_of_the_machine_is_published(
     adapted: Callable[..., Any],
     tiny: Callable[..., Any],

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
-from dpft.taskvectors import Form, Reading, TaskVector, Uncertified
+from dpft.taskvectors import Form, Reading, TaskVector, Uncertified, storing
 from dpft.verification import verify
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -173,3 +173,44 @@ def test_a_sum_of_ffa_lora_is_one_of_the_same_rank_on_disk(
     total.save(tmp_path / "sum")
     config = ffa_lora.read(tmp_path / "sum")
     assert (config.r, config.lora_alpha, config.seed) == (8, 8, 0)
+
+
+def test_nothing_is_written_into_a_certified_folder(total: TaskVector, tmp_path: Path) -> None:
+    total.save(tmp_path / "sum")
+    with pytest.raises(ConfigurationError, match="not to lie inside"):
+        (2 * total).save(tmp_path / "sum" / "deep" / "other")
+    assert all(finding.passed for finding in verify(tmp_path / "sum"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"form": "other"},
+        {"family": "other"},
+        {"heads": 5},
+        {"labels": [1]},
+        {"layouts": 5},
+        {"terms": {}},
+        {"base": {"name": 5, "digest": None}},
+    ],
+    ids=str,
+)
+def test_a_damaged_expression_is_refused(
+    total: TaskVector, changed: dict[str, object], tmp_path: Path
+) -> None:
+    total.save(tmp_path / "sum")
+    path = tmp_path / "sum" / "expression.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(ConfigurationError, match=r"expression\.json to describe a vector"):
+        TaskVector.load(tmp_path / "sum")
+
+
+def test_a_folder_that_came_meanwhile_is_not_replaced(
+    total: TaskVector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty one would be, by the rename alone."""
+    monkeypatch.setattr(storing, "make_durable", lambda _: (tmp_path / "sum").mkdir(exist_ok=True))
+    with pytest.raises(ConfigurationError, match="not to exist"):
+        total.save(tmp_path / "sum")
+    assert [path.name for path in tmp_path.iterdir()] == ["sum"]
+    assert not any((tmp_path / "sum").iterdir())

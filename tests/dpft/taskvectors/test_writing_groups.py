@@ -2,13 +2,18 @@
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from torch import nn
 
-from dpft.adapters.algebra import Delta, Family, LowRank, Part, write
+from dpft.adapters.algebra import Delta, Family, LowRank, Part, Source, read, write
 from dpft.taskvectors import TaskVector
+from dpft.taskvectors.adapter_file import WEIGHTS, adapter_config
 from dpft.taskvectors.storing import shapes_of
 from dpft.taskvectors.writing_groups import announced, streamed
 
@@ -44,6 +49,40 @@ def test_modules_with_one_ending_are_told_apart() -> None:
     made = dict(streamed(delta, announced(shapes_of(delta)), None))
     whole = write(delta).tensors
     assert all(torch.equal(made[name], whole[name]) for name in whole)
+
+
+class Block(nn.Module):
+    """A layer of the name that one outside has as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3, bias=False)
+
+
+class Nested(Block):
+    """Layers of which one's full name is the end of another's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.fc_two = Block(), nn.Linear(4, 3, bias=False)
+
+
+@pytest.mark.parametrize("ranks", [(1, 2, 1), (2, 1, 1), (2, 3, 1), (1, 2, 3)])
+def test_peft_gives_each_module_its_own_rank(ranks: tuple[int, ...], tmp_path: Path) -> None:
+    places = ("block.fc.weight", "fc.weight", "fc_two.weight")
+    pairs = zip(places, ranks, strict=True)
+    parts = {p: LowRank(torch.randn(3, n), torch.randn(n, 4)) for p, n in pairs}
+    written = write(Delta(Family.WEIGHTS, parts))
+    written.config.save_pretrained(str(tmp_path))
+    save_file(written.tensors, tmp_path / WEIGHTS)
+    base: Any = Nested()
+    before = {name: each.detach().clone() for name, each in base.named_parameters()}
+    merged: Any = PeftModel.from_pretrained(base, str(tmp_path)).merge_and_unload()
+    for place, part in parts.items():
+        added = merged.get_parameter(place) - before[place]
+        assert torch.allclose(added, part.dense(), atol=1e-5), place
+    again: Any = read(Source(config=adapter_config(tmp_path), tensors=written.tensors)).parts
+    assert {place: again[place].rank for place in parts} == dict(zip(places, ranks, strict=True))
 
 
 class Counted(Mapping[str, Part]):

@@ -24,7 +24,9 @@ def prepared(tmp_path: Path, tiny_decoder: Path) -> Prepared:
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    files = [f"task.train={path}", f"task.validation={path}", f"model={tiny_decoder}"]
+    train = path.with_name("train.jsonl")
+    train.write_text(json.dumps({"table": "e : f", "text": "It is there."}), encoding="utf-8")
+    files = [f"task.train={train}", f"task.validation={path}", f"model={tiny_decoder}"]
     asked = ["task=table_to_text", *files, "privacy.evaluation=public", "generation.beams=1"]
     return prepare_evaluation(compose_settings(asked))
 
@@ -53,13 +55,14 @@ def test_any_reference_of_the_table_counts(
 
 
 def test_nothing_is_written_or_scored_of_records_that_are_not_public(
-    prepared: Prepared, loaded: LoadedModel, tmp_path: Path
+    prepared: Prepared, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     nothing = judge_texts(
         loaded.model, loaded, with_status(prepared, EvaluationStatus.NONE), tmp_path / "none"
     )
     assert not nothing.values
     noisy = dataclasses.replace(prepared, privacy=_Noisy())  # type: ignore[arg-type]
+    monkeypatch.setattr(judging, "generate", lambda *_: pytest.fail("a text was written"))
     with pytest.raises(BrokenGuaranteeError, match="figure without noise"):
         judge_texts(loaded.model, loaded, noisy, tmp_path)
     assert not (tmp_path / "generations.jsonl").exists()

@@ -3,7 +3,10 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,33 @@ def test_plain_peft_loads_the_exact_sum(
     applied = (vectors[0] + vectors[1] - 0.5 * vectors[2]).apply_to(base())
     assert torch.allclose(loaded, outputs(applied), atol=1e-5)
     assert (loaded - outputs(base())).abs().max() > 0.1
+
+
+_ALONE = """
+import sys
+import torch, transformers
+from peft import PeftModel
+base, adapter, out = sys.argv[1:]
+model = PeftModel.from_pretrained(transformers.BertModel.from_pretrained(base), adapter).eval()
+words = torch.randint(3, 40, (3, 6), generator=torch.Generator().manual_seed(2))
+with torch.no_grad():
+    states = model(input_ids=words, attention_mask=torch.ones_like(words)).last_hidden_state
+torch.save(states, out)
+assert not any(name.partition(".")[0] == "dpft" for name in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_without_this_library_loads_the_sum(
+    adapter: Adapter, merge: Merge, base: Callable[[], Any], tmp_path: Path
+) -> None:
+    a, b = adapter("a"), adapter("b", rank=2)
+    assert merge("a - b", f"a={a}", f"b={b}")[0] == 0
+    base().save_pretrained(tmp_path / "base")
+    places = [str(tmp_path / name) for name in ("base", "out", "states")]
+    subprocess.run([sys.executable, "-c", _ALONE, *places], check=True, cwd=tmp_path)
+    loaded = torch.load(tmp_path / "states")
+    assert torch.allclose(loaded, expected(base, TaskVector.load(tmp_path / "out")), atol=1e-5)
 
 
 def test_the_certificate_of_a_merge_is_the_union(
@@ -199,6 +229,36 @@ def test_a_failure_leaves_nothing(
     target = tmp_path / "new" / "deep" / "out"
     assert cli.main(["merge", "2*a", f"a={a}", "--output", str(target)]) == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["1e300*a + b"],
+        ["1e6*a + b", "--dtype", "float16"],
+        ["1e300*a + b", "--rank", 2],
+        ["1e300*a + b", "--method", "ties"],
+    ],
+    ids=str,
+)
+def test_what_overflows_is_refused(
+    adapter: Adapter, merge: Merge, options: list[object], tmp_path: Path
+) -> None:
+    a, b = adapter("a"), adapter("b")
+    code, said = merge(*options, f"a={a}", f"b={b}")
+    assert (code, "to be finite" in said) == (2, True), said
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_by_noise_are_not_called_the_sum(
+    adapter: Adapter, merge: Merge, tmp_path: Path
+) -> None:
+    a, b = adapter("a"), adapter("b")
+    levels = ["--method", "noise_weighted", "--noise-std", "1e-200", "2e-200"]
+    code, shown = merge("a + b", f"a={a}", f"b={b}", *levels)
+    assert (code, "not the sum itself" in shown) == (0, True)
+    terms = json.loads((tmp_path / "out" / "expression.json").read_text())["terms"]
+    assert sorted(float(Fraction(term["coefficient"])) for term in terms) == [0.4, 1.6]
 
 
 def test_the_result_can_be_merged_again(adapter: Adapter, merge: Merge, tmp_path: Path) -> None:

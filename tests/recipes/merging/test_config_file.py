@@ -111,3 +111,9 @@ def test_what_nothing_can_grant_is_refused_with_its_reason(
     text = f"{{models: [{{model: a}}], privacy: {{{key}: true}}}}"
     with pytest.raises(ConfigurationError, match=why):
         read(written(tmp_path, text))
+
+
+def test_no_model_takes_the_name_of_another(tmp_path: Path) -> None:
+    text = "{models: [{model: p/a}, {model: q/a}, {model: 'p/a (2)'}]}"
+    folders = read(written(tmp_path, text)).folders
+    assert list(folders.values()) == [Path("p/a"), Path("q/a"), Path("p/a (2)")]

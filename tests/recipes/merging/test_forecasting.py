@@ -1,6 +1,7 @@
 """A dry run finds from headers what the merge would find, and reads no tensor."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,54 @@ def test_a_dry_run_forecasts_what_is_written(
     assert config["r"] <= foreseen["ranks"][1]
     held = (tmp_path / "out" / WEIGHTS).stat().st_size
     assert held - 8000 < foreseen["tensor_bytes"] < held
+
+
+@pytest.mark.parametrize("method", ["linear", "ties", "dare", "noise_weighted"])
+@pytest.mark.parametrize("line", ["a - x + b", "a + x + b", "2*a - x"])
+def test_a_dry_run_charges_what_the_merge_charges_for_copies(
+    adapter: Adapter, merge: Merge, method: str, line: str, tmp_path: Path
+) -> None:
+    """Copies cancel in sums alone: other methods look at each of them."""
+    a, b = adapter("a"), adapter("b")
+    shutil.copytree(a, tmp_path / "x")
+    given = [f"a={a}", f"x={tmp_path / 'x'}", *([f"b={b}"] if "b" in line else [])]
+    command = [line, *given, "--method", method, "--density", 0.5, "--json"]
+    foreseen, done = (json.loads(merge(*command, *dry)[1]) for dry in (["--dry-run"], []))
+    for name in ("runs", "binding", "epsilon", "ranks", "tensor_bytes"):
+        assert foreseen[name] == done[name], name
+
+
+@pytest.mark.parametrize("changed", [{"lora_alpha": 16}, {"use_rslora": True}])
+def test_the_same_tensors_at_another_scaling_are_another_delta(
+    adapter: Adapter, merge: Merge, changed: dict[str, object], tmp_path: Path
+) -> None:
+    a = adapter("a")
+    shutil.copytree(a, tmp_path / "x")
+    path = tmp_path / "x" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    for dry in (["--dry-run"], []):
+        assert merge("a - x", f"a={a}", f"x={tmp_path / 'x'}", *dry)[0] == 0
+
+
+@pytest.mark.parametrize("shape", [[2**62, 2**62], [4, 8]])
+def test_a_shape_that_does_not_fill_its_bytes_is_found_from_the_header(
+    adapter: Adapter, merge: Merge, shape: list[int]
+) -> None:
+    a = adapter("a")
+    content = (a / WEIGHTS).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    next(each for name, each in header.items() if "lora" in name)["shape"] = shape
+    text = json.dumps(header).encode()
+    (a / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    code, said = merge("2*a", f"a={a}", "--dry-run")
+    assert (code, "to fill its" in said) == (4, True), said
+
+
+def test_what_a_tolerance_decides_is_said_to_be_a_bound(adapter: Adapter, merge: Merge) -> None:
+    a, b = adapter("a"), adapter("b")
+    code, shown = merge("a + b", f"a={a}", f"b={b}", "--tolerance", 0.1, "--dry-run")
+    assert (code, "upper bounds" in shown) == (0, True)
 
 
 def test_a_dry_run_reads_no_tensor(

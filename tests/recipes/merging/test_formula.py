@@ -22,6 +22,7 @@ from dpft.recipes.merging.formula import linear_form
         ("1/3 * a", {"a": "1/3"}),
         ("+a * (2 - 1)", {"a": "1"}),
         ("1e-3*a", {"a": "1/1000"}),
+        ("a - 'a'", {"a": "1", "./a": "-1"}),
     ],
 )
 def test_an_expression_is_its_coefficients(text: str, form: dict[str, str]) -> None:
@@ -53,6 +54,8 @@ def test_an_expression_is_its_coefficients(text: str, form: dict[str, str]) -> N
         "~a",
         "a or b",
         "a; b",
+        "a + '\udcff'",
+        "a + \0",
     ],
 )
 def test_anything_but_arithmetic_is_refused(text: str) -> None:

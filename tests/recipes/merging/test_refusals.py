@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from dpft.accounting import Partition, PoissonGaussian, Unit
+from dpft.accounting import Adjacency, Partition, PoissonGaussian, Unit
+from dpft.recipes import cli
 from dpft.taskvectors.merging import DataAccess, registry
+from dpft.verification import verify
 
 Adapter = Callable[..., Path]
 Merge = Callable[..., tuple[int, str]]
@@ -73,6 +75,28 @@ def test_mixed_units_are_refused(adapter: Adapter, merge: Merge, dry: list[str])
     assert (code, "unit" in said) == (2, True)
 
 
+@DRY
+def test_relations_that_cannot_be_computed_again_are_refused(
+    adapter: Adapter, merge: Merge, dry: list[str]
+) -> None:
+    zeroed = PoissonGaussian(2.0, 0.1, 50, adjacency=Adjacency.ZERO_OUT)
+    a, b = adapter("a", run={"num_records": None}), adapter("b", run={"mechanism": zeroed})
+    code, said = merge("a + b", f"a={a}", f"b={b}", *dry)
+    assert (code, "Expected num_records=None to be public" in said) == (2, True), said
+
+
+@DRY
+def test_nothing_is_written_into_an_adapter_that_is_merged(
+    adapter: Adapter, merge: Merge, dry: list[str], tmp_path: Path
+) -> None:
+    a = adapter("a")
+    (tmp_path / "link").symlink_to(a)
+    for folder in (a, tmp_path / "link" / "deep"):
+        inside = ["merge", "2*a", f"a={a}", "--output", str(folder / "out"), *dry]
+        assert cli.main(inside) == 2
+    assert all(finding.passed for finding in verify(a))
+
+
 def test_disjointness_and_forgetting_by_assertion_are_refused(
     adapter: Adapter, merge: Merge, tmp_path: Path
 ) -> None:
@@ -124,6 +148,10 @@ def test_a_method_that_needs_data_is_refused(
         (["--method", "denoised"], "Expected noise_std to be stated"),
         (["--method", "denoised", "--noise-std", 1, 1], "never to have been trained"),
         (["--method", "noise_weighted", "--noise-std", 1], "to be 2, one for each vector"),
+        (["--method", "ties", "--scale", "nan"], "Expected coefficient=nan"),
+        (["--method", "ties", "--scale", "inf"], "Expected coefficient=inf"),
+        (["--method", "ties", "--scale", 0], "Everything cancelled"),
+        (["--scale", "1e308"], "Expected coefficient=a number above 1e308"),
     ],
 )
 def test_options_out_of_range_are_refused(

@@ -32,6 +32,14 @@ def test_f1_and_matthews_are_zero_where_one_class_is_all_there_is() -> None:
         assert found == {name: 0.0}
 
 
+def test_matthews_is_zero_where_one_side_has_one_class_alone() -> None:
+    for predictions, references in (([0, 1], [0, 0]), ([1, 1], [0, 1]), ([1, 1], [0, 0])):
+        found = metric("matthews_correlation").compute(
+            predictions=predictions, references=references
+        )
+        assert found == {"matthews_correlation": 0.0}
+
+
 def test_f1_refuses_a_third_class() -> None:
     with pytest.raises(ConfigurationError, match="references of row 1 to be 0 or 1"):
         metric("f1").compute(predictions=[0, 1], references=[0, 2])
