@@ -1,12 +1,8 @@
 """Prediction of a number from a text, or from two texts, in files of your own."""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from dpft.configuration import validated
-from dpft.recipes.tasks.own_files import Layout, OwnFiles, OwnFilesTask
-from dpft.recipes.tasks.ownership import ownership_of
+from dpft.recipes.tasks.file_settings import FileSettings, files_of
+from dpft.recipes.tasks.own_files import Layout, OwnFilesTask
 from dpft.recipes.tasks.task import register
 from dpft.recipes.tasks.traits import TaskKind
 
@@ -14,37 +10,27 @@ __all__ = ["RegressionSettings", "regression"]
 
 
 @validated
-class RegressionSettings:
+class RegressionSettings(FileSettings):
     """Which files and columns to use.
 
+    What all files have is described in `FileSettings`.
+
     Args:
-        train: CSV, JSON lines or Parquet file of the training records.
         validation: File of held-out records.
         text_column: Column of the text.
         second_column: Column of a second text. Unset: there is none.
         target_column: Column of the number. Best of a size near one: the loss is its squared
             error, and clipping bounds what a record contributes in any case.
-        id_column: Column whose values must all be different.
-        group_by: As in `text_classification`.
-        user_column: As in `text_classification`.
-        max_records_per_user: As in `text_classification`.
-        truncate: As in `text_classification`.
         name: Name of the task.
 
     Privacy:
         Nothing, no data touched.
     """
 
-    train: str
     validation: str | None = None
     text_column: str = "text"
     second_column: str | None = None
     target_column: str = "target"
-    id_column: str | None = None
-    group_by: str | None = None
-    user_column: str | None = None
-    max_records_per_user: Annotated[int, Field(ge=1)] | None = None
-    truncate: bool = False
     name: str = "regression"
 
 
@@ -67,14 +53,7 @@ def regression(settings: RegressionSettings) -> OwnFilesTask:
         kind=TaskKind.REGRESSION,
         identity=settings.id_column,
     )
-    files = OwnFiles(
-        train=settings.train,
-        validation=settings.validation,
-        layout=layout,
-        ownership=ownership_of(settings),
-        truncate=settings.truncate,
-    )
-    return OwnFilesTask("regression", files)
+    return OwnFilesTask("regression", files_of(settings, layout, settings.validation))
 
 
 register("regression", RegressionSettings, regression)

@@ -5,46 +5,36 @@ from typing import Annotated
 from pydantic import Field
 
 from dpft.configuration import validated
-from dpft.recipes.tasks.own_files import Layout, OwnFiles, OwnFilesTask
-from dpft.recipes.tasks.ownership import ownership_of
+from dpft.recipes.tasks.file_settings import FileSettings, files_of
+from dpft.recipes.tasks.own_files import Layout, OwnFilesTask
 from dpft.recipes.tasks.task import register
 
 __all__ = ["TextPairSettings", "text_pair"]
 
 
 @validated
-class TextPairSettings:
+class TextPairSettings(FileSettings):
     """Which files and columns to use.
 
+    What all files have is described in `FileSettings`.
+
     Args:
-        train: CSV, JSON lines or Parquet file of the training records.
         labels: As in `text_classification`.
         validation: File of held-out records.
         first_column: Column of the first text.
         second_column: Column of the second text.
         label_column: Column of the label.
-        id_column: Column whose values must all be different.
-        group_by: As in `text_classification`.
-        user_column: As in `text_classification`.
-        max_records_per_user: As in `text_classification`.
-        truncate: As in `text_classification`, of both texts together.
         name: Name of the task.
 
     Privacy:
         Nothing, no data touched.
     """
 
-    train: str
     labels: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     validation: str | None = None
     first_column: str = "text1"
     second_column: str = "text2"
     label_column: str = "label"
-    id_column: str | None = None
-    group_by: str | None = None
-    user_column: str | None = None
-    max_records_per_user: Annotated[int, Field(ge=1)] | None = None
-    truncate: bool = False
     name: str = "text_pair"
 
 
@@ -67,14 +57,7 @@ def text_pair(settings: TextPairSettings) -> OwnFilesTask:
         labels=settings.labels,
         identity=settings.id_column,
     )
-    files = OwnFiles(
-        train=settings.train,
-        validation=settings.validation,
-        layout=layout,
-        ownership=ownership_of(settings),
-        truncate=settings.truncate,
-    )
-    return OwnFilesTask("text_pair", files)
+    return OwnFilesTask("text_pair", files_of(settings, layout, settings.validation))
 
 
 register("text_pair", TextPairSettings, text_pair)
