@@ -75,8 +75,9 @@ def test_a_bad_template_is_found_before_the_model_is_looked_at() -> None:
 def films(tmp_path: Path) -> list[str]:
     for split in ("train", "validation"):
         row = json.dumps({"sentence": "a fine film", "label": 1})
-        (tmp_path / f"{split}.jsonl").write_text(row, encoding="utf-8")
-    return [*INFILLING, f"task.path={tmp_path}", "architecture.max_length=64"]
+        (tmp_path / f"{split}.jsonl").write_text(8 * f"{row}\n", encoding="utf-8")
+    plan = ["privacy.expected_batch_size=2", "privacy.delta=0.01"]
+    return [*INFILLING, *plan, f"task.path={tmp_path}", "architecture.max_length=64"]
 
 
 @pytest.mark.parametrize("word", ["very bad", "unheard"])
