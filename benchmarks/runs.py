@@ -38,8 +38,8 @@ def run_or_resume(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
         folder: The run folder.
 
     Returns:
-        Accuracy, the public numbers of the run, and the processor time of this process's children;
-        None instead of a time where an earlier process did a part.
+        Its metrics, the public numbers of the run, and the processor time of this process's
+        children; None instead of a time where an earlier process did a part.
 
     Raises:
         CalledProcessError: If the run fails.
@@ -55,7 +55,7 @@ def run_or_resume(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
         subprocess.run(command, check=True)  # noqa: S603 - our own command line
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return {
-        "accuracy": metrics["metrics"]["accuracy"],
+        **metrics["metrics"],
         **{name: metrics[name] for name in _KEPT},
         "cpu_seconds": None if begun else round(_processor_seconds() - before),
     }
