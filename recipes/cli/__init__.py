@@ -26,6 +26,7 @@ VERBS: dict[str, str] = {
     "ledger": "budgets of data sets: show, set and check what runs were charged",
     "merge": "add, subtract and merge adapters, with the certificate of the result",
     "plan": "turn records, epsilon and hardware into batch, steps, noise and learning rate",
+    "report": "write the report of a finished run as HTML, Markdown and JSON",
     "train": "train an adapter privately (without arguments: the embedded task)",
     "tune": "choose settings by the results of trials, with one guarantee for all",
 }
