@@ -69,7 +69,11 @@ def convolved(
     for side in ("_pmf_remove", "_pmf_add"):
         parts = [_masses(getattr(losses, side), times) for losses, times in factors]
         whole = _whole(parts)
-        sides.append(DensePLDPmf(interval, whole.first, whole.masses, whole.infinite, True))  # noqa: FBT003  # their signature
+        sides.append(
+            DensePLDPmf(
+                interval, whole.first, whole.masses, whole.infinite, pessimistic_estimate=True
+            )
+        )
         if all(losses._symmetric for losses, _ in factors):  # noqa: SLF001  # has no public name
             break
     return PrivacyLossDistribution(*sides)
@@ -104,8 +108,7 @@ def _units(losses: "PrivacyLossDistribution") -> float:
 def _norm(losses: "PrivacyLossDistribution") -> float:
     import numpy as np
 
-    sides = (losses._pmf_remove, losses._pmf_add)  # noqa: SLF001  # have no public name
-    return max(float(np.linalg.norm(_masses(side, 1).masses)) for side in sides)
+    return max(float(np.linalg.norm(_masses(side, 1).masses)) for side in _sides(losses))
 
 
 def epsilon_at(losses: "PrivacyLossDistribution", delta: float) -> float:
@@ -122,8 +125,12 @@ def epsilon_at(losses: "PrivacyLossDistribution", delta: float) -> float:
     Privacy:
         Nothing, no data touched (`test_epsilon_of_losses_agrees_with_dp_accounting`).
     """
-    sides = (losses._pmf_remove, losses._pmf_add)  # noqa: SLF001  # have no public name
+    sides = _sides(losses)
     return max(_epsilon_of(_masses(side, 1), side._discretization, delta) for side in sides)  # noqa: SLF001
+
+
+def _sides(losses: "PrivacyLossDistribution") -> tuple["PLDPmf", "PLDPmf"]:
+    return losses._pmf_remove, losses._pmf_add  # noqa: SLF001  # have no public name
 
 
 def _masses(side: "PLDPmf", times: int) -> _Masses:

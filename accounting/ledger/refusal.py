@@ -4,6 +4,7 @@ import dataclasses
 import math
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from dpft.accounting.errors import AccountantError, BudgetError, ConfigurationError
@@ -241,7 +242,7 @@ def _by_itself(constraint: _Constraint, noise_multiplier: float) -> str:
 def _with_noise(noise_multiplier: float) -> _Change:
     def change(mechanism: Mechanism) -> Mechanism:
         values = {"noise_multiplier": noise_multiplier}
-        changed: Mechanism = dataclasses.replace(mechanism, **values)  # type: ignore[type-var]  # all are dataclasses
+        changed: Mechanism = dataclasses.replace(mechanism, **values)
         return changed
 
     return change
@@ -252,7 +253,7 @@ def _steps_that_fit(constraints: Sequence[_Constraint]) -> str | None:
     low, high = 0, max(getattr(mechanism, "steps", 1) for mechanism in own)
     while high - low > 1:
         middle = (low + high) // 2
-        fits = _fits(constraints, lambda mechanism, steps=middle: first_steps(mechanism, steps))  # type: ignore[misc]  # bound now
+        fits = _fits(constraints, partial(first_steps, steps=middle))
         low, high = (middle, high) if fits else (low, middle)
     return f"steps={low} at this noise" if low else None
 

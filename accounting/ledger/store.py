@@ -22,7 +22,8 @@ __all__ = ["Store", "StoredDigests"]
 
 _PATIENCE_SECONDS = 60.0
 _LOOKS = 5
-_COLUMNS = "seq, kind, payload, previous, hash"
+_READ = "SELECT seq, kind, payload, previous, hash FROM entries WHERE seq >= ? ORDER BY seq"
+_APPEND = "INSERT INTO entries (seq, kind, payload, previous, hash) VALUES (?, ?, ?, ?, ?)"
 
 
 class StoredDigests(NamedTuple):
@@ -116,7 +117,7 @@ class Store:
         with self._as_ledger_error("be readable"):
             self._refuse_another_file()
             rows = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM entries WHERE seq >= ? ORDER BY seq",  # noqa: S608 - constant
+                _READ,
                 (head.seq,),
             ).fetchall()
         found = [Entry(*row) for row in rows]
@@ -174,7 +175,7 @@ class Store:
         """
         with self._as_ledger_error("be writable"):
             self._connection.execute(
-                f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608 - constant
+                _APPEND,
                 (entry.seq, entry.kind, entry.payload, entry.previous, entry.hash),
             )
             self._connection.executemany("INSERT INTO digests VALUES (?, ?, ?, ?, ?)", digests)

@@ -79,7 +79,7 @@ def fields_as_json(mechanism: "Mechanism") -> dict[str, object]:
     """
     values = {
         field.name: _as_json(getattr(mechanism, field.name))
-        for field in dataclasses.fields(mechanism)  # type: ignore[arg-type]  # all are dataclasses
+        for field in dataclasses.fields(mechanism)
     }
     return {"kind": mechanism.kind, **values}
 

@@ -91,7 +91,7 @@ def with_steps(mechanism: _Known, steps: int) -> _Known:
     if isinstance(mechanism, FixedBatchGaussian):
         limit = min(steps, mechanism.participations)
         return dataclasses.replace(mechanism, steps=steps, participations=limit)
-    return dataclasses.replace(mechanism, steps=steps)  # type: ignore[type-var]  # all are dataclasses
+    return dataclasses.replace(mechanism, steps=steps)
 
 
 def unit_of(mechanism: Mechanism) -> Unit:

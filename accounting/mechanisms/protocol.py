@@ -1,6 +1,6 @@
 """What all mechanisms have in common. The allow-list of those that exist is `reading.py`."""
 
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dpft.accounting.mechanisms.adjacency import Adjacency
 
@@ -14,6 +14,7 @@ class Mechanism(Protocol):
     """A frozen, hashable value that says what was released, and how it was protected."""
 
     kind: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def adjacency(self) -> Adjacency:
