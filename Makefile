@@ -20,7 +20,7 @@ DEMO_FLAGS ?=
 # As in --threads 2
 BENCH_FLAGS ?=
 
-.PHONY: help install demo test check format lint types layers fast slow bench clean
+.PHONY: help install demo test check format lint types layers docs fast slow bench clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -59,7 +59,7 @@ demo: $(VENV)/.install.stamp
 test: $(VENV)/.dev.stamp
 	@$(MAKE) --no-print-directory check
 
-check: format lint types layers fast
+check: format lint types layers docs fast
 
 format: $(VENV)/.dev.stamp
 	$(BIN)/ruff format --check .
@@ -72,6 +72,10 @@ types: $(VENV)/.dev.stamp
 
 layers: $(VENV)/.dev.stamp
 	$(BIN)/lint-imports
+
+# The site, in build/docs; every warning is an error, and all of them are shown.
+docs: $(VENV)/.dev.stamp
+	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build --quiet -E -W --keep-going docs build/docs
 
 fast: $(VENV)/.dev.stamp
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from dpft.accounting.accountants import Accountant, composition, epsilon
 from dpft.accounting.errors import AccountantError, ConfigurationError
+from dpft.accounting.gaussian_curve import gaussian_delta
 from dpft.accounting.grid import CALIBRATION_GRID, DEFAULT_GRID, Grid
 from dpft.accounting.mechanisms import Mechanism, Opaque
 from dpft.accounting.rules import (
@@ -383,14 +384,7 @@ def _mu_through(spent: float, delta: float) -> float:
     if delta <= 0:
         return 0.0
     low, high = 1e-12, 1.0
-    while _gaussian_delta(high, spent) < delta:
+    while gaussian_delta(high, spent) < delta:
         high *= 2
-    found: float = brentq(lambda mu: _gaussian_delta(mu, spent) - delta, low, high, xtol=1e-12)
+    found: float = brentq(lambda mu: gaussian_delta(mu, spent) - delta, low, high, xtol=1e-12)
     return found
-
-
-def _gaussian_delta(mu: float, spent: float) -> float:
-    """Dong et al. 2019, corollary 2.13."""
-    from scipy.special import log_ndtr, ndtr
-
-    return float(ndtr(mu / 2 - spent / mu) - math.exp(spent + log_ndtr(-mu / 2 - spent / mu)))

@@ -5,12 +5,14 @@
      "format_version": 2, "runs": [...]}
 
 The digest of the tensors leaves out the metadata of their file, and those hold the digest of this
-file: each names the other, and neither contains itself.
+file: each names the other, and neither contains itself. Where a run states what it found before
+its first step, "artefact" holds a digest of that statement as well ("preflight_sha256").
 """
 
 import dataclasses
 import itertools
 import math
+from collections.abc import Mapping
 
 from dpft.accounting.canonical_json import canonical, digest_of, exactly, is_digest, misfit, parsed
 from dpft.accounting.certificate import Certificate
@@ -20,6 +22,7 @@ from dpft.accounting.rules import fraction_problems, require
 __all__ = ["Claim", "Publication"]
 
 _FRACTIONS = (0.1, 0.01)  # of the planned delta
+_TENSORS, _PREFLIGHT = "tensors_sha256", "preflight_sha256"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,26 +89,37 @@ class Publication:
         certificate: The runs.
         tensors: SHA-256 of the tensors they made (`dpft.artefact_digest`).
         claims: Epsilon at some deltas.
+        preflight: SHA-256 of what the run stated of the time before its first step
+            (`dpft.preflight_statement`); None where nothing is stated, as of a merge.
 
     Raises:
-        ConfigurationError: If the digest is none.
+        ConfigurationError: If a digest is none.
 
     Privacy:
-        Nothing, no data touched. The digest is of released tensors, never of records.
+        Nothing, no data touched. The digests are of released tensors and of public facts, never of
+        records.
     """
 
     certificate: Certificate
     tensors: str
     claims: tuple[Claim, ...] = ()
+    preflight: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the digest."""
-        if not is_digest(self.tensors):
-            rule = "a SHA-256 in lower-case hexadecimal digits"
-            raise ConfigurationError(misfit("tensors_sha256", self.tensors, rule))
+        """Check the digests."""
+        for name, digest in self._digests().items():
+            if not is_digest(digest):
+                rule = "a SHA-256 in lower-case hexadecimal digits"
+                raise ConfigurationError(misfit(name, digest, rule))
+
+    def _digests(self) -> dict[str, str]:
+        given = {} if self.preflight is None else {_PREFLIGHT: self.preflight}
+        return {_TENSORS: self.tensors} | given
 
     @classmethod
-    def of(cls, certificate: Certificate, tensors: str, delta: float) -> "Publication":
+    def of(
+        cls, certificate: Certificate, tensors: str, delta: float, preflight: str | None = None
+    ) -> "Publication":
         """Compute the claims and put everything together.
 
         Args:
@@ -113,6 +127,7 @@ class Publication:
             tensors: Digest of the tensors.
             delta: The delta of the plan; epsilon is also stated at a tenth and a hundredth of it
                 where there is a bound, its numerical error at the delta itself.
+            preflight: Digest of what the run stated of the time before its first step, or None.
 
         Returns:
             What is to be written.
@@ -126,7 +141,7 @@ class Publication:
         error = certificate.numerical_error(delta)
         planned = Claim(certificate.accountant, delta, certificate.epsilon(delta), error)
         smaller = [_claims_at(certificate, delta * fraction) for fraction in _FRACTIONS]
-        return cls(certificate, tensors, (planned, *itertools.chain(*smaller)))
+        return cls(certificate, tensors, (planned, *itertools.chain(*smaller)), preflight)
 
     @property
     def digest(self) -> str:
@@ -143,7 +158,7 @@ class Publication:
             Nothing, no data touched.
         """
         own = {
-            "artefact": {"tensors_sha256": self.tensors},
+            "artefact": self._digests(),
             "claims": [claim.fields() for claim in self.claims],
         }
         return canonical(own | self.certificate.fields())
@@ -166,11 +181,22 @@ class Publication:
         """
         fields = parsed("certificate", text)
         values = exactly("certificate", fields, ["artefact", "claims", "format_version", "runs"])
-        artefact = exactly("artefact", values["artefact"], ["tensors_sha256"])
+        artefact = _digests_in(values["artefact"])
         if not isinstance(values["claims"], list):
             raise ConfigurationError(misfit("claims", values["claims"], "a list"))
         claims = tuple(Claim.from_fields(claim) for claim in values["claims"])
-        return cls(Certificate.from_fields(fields), artefact["tensors_sha256"], claims)
+        made = Certificate.from_fields(fields)
+        return cls(made, artefact[_TENSORS], claims, artefact.get(_PREFLIGHT))
+
+
+def _digests_in(fields: object) -> dict[str, str]:
+    """Return the digests of a published file; one that may be absent is never null instead."""
+    may_be = {_PREFLIGHT} & set(fields) if isinstance(fields, Mapping) else set()
+    found = exactly("artefact", fields, {_TENSORS} | may_be)
+    for name in may_be:
+        if not is_digest(found[name]):
+            raise ConfigurationError(misfit(name, found[name], "a SHA-256, or absent"))
+    return found
 
 
 def _claims_at(certificate: Certificate, delta: float) -> list[Claim]:

@@ -78,6 +78,8 @@ class Cell:
         if self.folder is not None:
             length = [
                 f"task.path={self.folder}",
+                "privacy.evaluation=public",
+                "privacy.dataset_id=sst2_part",
                 "privacy.epsilon=null",
                 f"privacy.noise_multiplier={_NOISE * _TRIAL_BATCH / _BATCH:g}",
                 f"privacy.expected_batch_size={_TRIAL_BATCH}",

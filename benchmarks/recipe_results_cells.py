@@ -337,7 +337,7 @@ def overrides_of(cell: Cell, choice: Choice, place: Place) -> list[str]:
         f"optim.learning_rate={rate_of(cell, choice):g}",
         *(_decoder(place, _JUDGED) if cell.task in DECODER_TASKS else [*_encoder(place), *head]),
         *_layers(cell.task, cell.adapter),
-        *([f"task.path={place.records / 'qqp'}"] if cell.task == "qqp" else []),
+        *(_own_copy("qqp", place.records / "qqp") if cell.task == "qqp" else []),
     ]
 
 
@@ -371,8 +371,13 @@ def trial_overrides(trial: Trial, place: Place) -> list[str]:
         *model,
         *_HEADS[trial.head],
         *_layers(trial.task, "lora"),
-        f"task.path={place.records / f'{trial.task}_trials'}",
+        *_own_copy(trial.task, place.records / f"{trial.task}_trials"),
     ]
+
+
+def _own_copy(task: str, folder: Path) -> list[str]:
+    """Return what is said of a part of a benchmark: it is public, and not the whole."""
+    return [f"task.path={folder}", "privacy.evaluation=public", f"privacy.dataset_id={task}_part"]
 
 
 def _texts(task: str) -> Iterator[Cell]:

@@ -5,7 +5,7 @@
 One cell is one run of the command line, `dpft train experiment=sst2_minilm_lora ...`, at one
 epsilon and with one seed of the initialisation. A finished cell is appended to the results, which
 are committed; an interrupted one is resumed where it stopped. Calling the command again does what
-is left. Needs DPFT_ASSETS.
+is left. Cells of settings that were given up stay in the file, under `earlier`. Needs DPFT_ASSETS.
 """
 
 import argparse
@@ -35,7 +35,7 @@ _WITHOUT_PRIVACY = (
 # Less epsilon, larger batches: the same records in half the steps, under less noise for each.
 _LARGE_BATCH = "privacy.expected_batch_size=4096"
 _PRIVATE: dict[float, tuple[str, ...]] = {
-    8.0: (),
+    8.0: (_LARGE_BATCH, "optim.learning_rate=5e-3"),
     3.0: (_LARGE_BATCH, "optim.learning_rate=5e-3"),
     1.0: (_LARGE_BATCH, "optim.learning_rate=7e-3"),
 }

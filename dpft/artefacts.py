@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -12,12 +13,14 @@ from dpft.accounting.run_record import LedgerReference
 from dpft.artefact_digest import tensor_files, tensors_digest, write_note
 from dpft.declarations import taken_as_public
 from dpft.held_out import training_part
+from dpft.model_card import write_plain_card
+from dpft.preflight_statement import PREFLIGHT, PreflightStatement
 from dpft.private_step import PrivateStep
 from dpft.report import ReportFacts, write_report
 from dpft.run_folder import RunFolder, environment, make_durable, write_whole
 from dpft.verification import CERTIFICATE
 
-__all__ = ["CHOICE_OF_SETTINGS", "run_record", "save_artefacts"]
+__all__ = ["CHOICE_OF_SETTINGS", "run_record", "save_adapter", "save_artefacts"]
 
 CHOICE_OF_SETTINGS = (
     "Choosing hyper-parameters by looking at results of other runs on these records."
@@ -78,7 +81,7 @@ def run_record(
 def save_artefacts(
     model: nn.Module, certificate: Certificate, folder: RunFolder, facts: ReportFacts
 ) -> None:
-    """Write weights, certificate and report into the run folder.
+    """Write weights, checks before the first step, certificate and report into the run folder.
 
     Args:
         model: The trained model.
@@ -91,13 +94,35 @@ def save_artefacts(
         Weights after noise, and public numbers
         (`tests/end_to_end/test_run_folder_is_releasable.py`).
     """
-    text = _save_adapter(model, certificate, folder.adapter, facts.run.delta)
+    stated = PreflightStatement.of(facts.preflight, folder.config)
+
+    def publish(draft: Path) -> str:
+        text = _certify(draft, certificate, facts.run.delta, stated)
+        write_plain_card(draft, model, Publication.from_json(text), facts.run)
+        return text
+
+    text = _save_adapter(model, folder.adapter, publish)
     write_whole(folder.certificate, text)
     folder.write_environment()
     write_report(folder.path, facts)
 
 
-def _save_adapter(model: nn.Module, certificate: Certificate, adapter: Path, delta: float) -> str:
+def save_adapter(model: nn.Module, certificate: Certificate, folder: Path, delta: float) -> None:
+    """Write weights and their certificate into a folder of their own.
+
+    Args:
+        model: A model after a noisy step.
+        certificate: What the weights may claim.
+        folder: Where they will lie; what is there is replaced.
+        delta: Delta at which the file states epsilon.
+
+    Privacy:
+        Weights after noise, and public numbers.
+    """
+    _save_adapter(model, folder, partial(_certify, certificate=certificate, delta=delta))
+
+
+def _save_adapter(model: nn.Module, adapter: Path, publish: Callable[[Path], str]) -> str:
     """Write the adapter whole or not at all, and return the text of its certificate."""
     draft = adapter.with_name(f".{adapter.name}.draft")
     for stale in (draft, adapter):  # of a process that was interrupted while it wrote
@@ -107,7 +132,7 @@ def _save_adapter(model: nn.Module, certificate: Certificate, adapter: Path, del
     # peft would otherwise look the base model's vocabulary up on the Hub
     adapter_only = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
     save(draft, safe_serialization=True, **adapter_only)
-    text = _certify(draft, certificate, delta)
+    text = publish(draft)
     for path in (*draft.rglob("*"), draft):
         make_durable(path)
     draft.rename(adapter)
@@ -115,9 +140,14 @@ def _save_adapter(model: nn.Module, certificate: Certificate, adapter: Path, del
     return text
 
 
-def _certify(folder: Path, certificate: Certificate, delta: float) -> str:
+def _certify(
+    folder: Path, certificate: Certificate, delta: float, stated: PreflightStatement | None = None
+) -> str:
     """Write the certificate beside weights, and its digest into the metadata of their files."""
-    publication = Publication.of(certificate, tensors_digest(folder), delta)
+    preflight = None if stated is None else stated.digest
+    if stated is not None:
+        write_whole(folder / PREFLIGHT, stated.to_json())
+    publication = Publication.of(certificate, tensors_digest(folder), delta, preflight)
     text = publication.to_json() + "\n"
     write_whole(folder / CERTIFICATE, text)
     for path in tensor_files(folder):

@@ -86,6 +86,7 @@ class Continuity:
         self._steps = steps
         self._every = every or -(-steps // 10)
         self._updates = 0
+        self._saved = 0
 
     @property
     def run_id(self) -> str:
@@ -119,8 +120,15 @@ class Continuity:
         """Count an update, and write a checkpoint when one is due."""
         self._updates += 1
         intended = self.charges.intended
-        if intended % self._every and intended != self._steps:
+        if intended % self._every == 0 or intended == self._steps:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint of the present iterate, unless there is one."""
+        intended = self.charges.intended
+        if intended == self._saved:
             return
+        self._saved = intended
         checkpoint = Checkpoint(
             intended=intended,
             updates=self._updates,

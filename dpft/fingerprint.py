@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from dpft.optim import Optim
 from dpft.privacy import PrivacyPlan
 
 __all__ = ["fingerprint"]
@@ -27,14 +26,14 @@ _UNUSED = "original_module"
 
 
 def fingerprint(
-    model: nn.Module, plan: PrivacyPlan, optim: Optim, *, generator: str
+    model: nn.Module, plan: PrivacyPlan, optim: Any, *, generator: str
 ) -> dict[str, Any]:
     """Describe a run before its first step, such that another one is told apart.
 
     Args:
         model: The model with its adapter, untrained.
         plan: The plan.
-        optim: Optimiser settings.
+        optim: Optimiser settings, a dataclass.
         generator: Name of the source of randomness: a pinned one is never mixed with a secret one.
 
     Returns:

@@ -12,7 +12,7 @@ from dpft.errors import ConfigurationError
 from dpft.privacy import Privacy
 from dpft.users import Users, charged_rows, first_of_each, owners_in
 
-__all__ = ["Intake", "taken_in"]
+__all__ = ["Intake", "refuse_loaders", "taken_in"]
 
 _Row = Mapping[str, Any]
 
@@ -50,12 +50,14 @@ def taken_in(records: Sequence[_Row], privacy: Privacy, user_field: str | None) 
         What the run uses.
 
     Raises:
-        ConfigurationError: If the field is missing or superfluous, or a record names nobody.
+        ConfigurationError: If the field is missing or superfluous, a record names nobody, or the
+            records come in batches or one after the other.
 
     Privacy:
         Which of a user's records are kept depends on that user's records alone
         (`tests/dpft/test_users.py::test_what_is_kept_of_a_user_depends_on_nobody_else`).
     """
+    refuse_loaders(records)
     if (user_field is None) != (privacy.covers is Unit.RECORD):
         raise ConfigurationError(
             f"Expected a column that names owners exactly with unit=user, got unit="
@@ -71,3 +73,26 @@ def taken_in(records: Sequence[_Row], privacy: Privacy, user_field: str | None) 
         rows, owners = [rows[index] for index in kept], [owners[index] for index in kept]
     count = len(Users(owners)) if privacy.samples_users else len(rows)
     return Intake(rows, owners, count, charged_rows(rows, user_field))
+
+
+def refuse_loaders(records: object) -> None:
+    """Raise unless records can be counted and asked for by their number.
+
+    Args:
+        records: What was given as records.
+
+    Raises:
+        ConfigurationError: If it is a loader of batches, or an iterator.
+
+    Privacy:
+        Nothing, no data touched. A loader's own sampler, weighted or in a fixed order, has another
+        epsilon than the Poisson sample that is accounted
+        (`test_s4_s5_a_loader_with_its_own_sampler_is_refused`).
+    """
+    if hasattr(records, "__len__") and hasattr(records, "__getitem__"):
+        return
+    raise ConfigurationError(
+        f"Expected records={type(records).__name__} to be a list or a data set with a length. "
+        "Epsilon holds for Poisson samples drawn here: the sampler, order and batch size of a "
+        "loader would be ignored. Give the data set itself."
+    )

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from dpft.configuration import validated
 
-__all__ = ["Averaging", "Optim", "OptimizerName", "Schedule"]
+__all__ = ["Averaging", "Optim", "OptimizerName", "Schedule", "learning_rate_factor"]
 
 
 def _in_range(betas: tuple[float, float]) -> tuple[float, float]:
@@ -85,3 +85,28 @@ class Optim:
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     averaging: Averaging = Averaging.NONE
     averaging_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
+
+
+def learning_rate_factor(optim: Optim, steps: int, step: int) -> float:
+    """Return the share of the peak learning rate at a step.
+
+    Args:
+        optim: Warm-up and schedule.
+        steps: Planned steps, >= 1.
+        step: Number of the step, from 0.
+
+    Returns:
+        In [0, 1].
+
+    Privacy:
+        Nothing, no data touched.
+
+    Example:
+        >>> [learning_rate_factor(Optim(warmup_steps=2), 4, step) for step in range(4)]
+        [0.5, 1.0, 1.0, 0.5]
+    """
+    if step < optim.warmup_steps:
+        return (step + 1) / optim.warmup_steps
+    if optim.schedule is Schedule.CONSTANT:
+        return 1.0
+    return max(0.0, (steps - step) / max(1, steps - optim.warmup_steps))

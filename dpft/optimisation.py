@@ -13,7 +13,7 @@ from torch import nn
 from dpft.adam_bc import AdamBC, AdamBCSettings
 from dpft.averaging import ExponentialAverage
 from dpft.errors import ConfigurationError
-from dpft.optim import Averaging, Optim, OptimizerName, Schedule
+from dpft.optim import Averaging, Optim, OptimizerName, learning_rate_factor
 from dpft.privacy import PrivacyPlan
 
 __all__ = ["Optimisation", "head_names"]
@@ -28,26 +28,51 @@ class Optimisation:
     """Optimiser, learning-rate schedule and averaging of one run.
 
     Args:
-        model: The model; its parameters with `requires_grad` are trained.
-        optim: Settings.
-        plan: The plan of the run; its steps fix the schedule, its noise what adam_bc subtracts.
-
-    Raises:
-        ConfigurationError: If the head is to have its own learning rate and there is none.
+        optimizer: Holds the trained parameters.
+        scheduler: Sets its learning rate; its state is plain numbers.
+        settings: A dataclass of public values that describes both; a resumed run has the same.
+        average: What is released in the place of the last iterate, if anything.
 
     Privacy:
         Post-processing of noised gradients and public numbers.
     """
 
-    def __init__(self, model: nn.Module, optim: Optim, plan: PrivacyPlan) -> None:
-        """Build the optimiser; nothing moves yet."""
-        self.optimizer = _optimizer(_groups(model, optim), optim, plan)
-        self._scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, partial(_learning_rate_factor, optim, plan.length.steps)
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        settings: Any,
+        average: ExponentialAverage | None = None,
+    ) -> None:
+        """Keep the parts; nothing moves yet."""
+        self.optimizer = optimizer
+        self.settings = settings
+        self._scheduler = scheduler
+        self._average = average
+
+    @classmethod
+    def of(cls, model: nn.Module, optim: Optim, plan: PrivacyPlan) -> "Optimisation":
+        """Build the parts from settings.
+
+        Args:
+            model: The model; its parameters with `requires_grad` are trained.
+            optim: Settings.
+            plan: The plan of the run; its steps fix the schedule, its noise what adam_bc subtracts.
+
+        Raises:
+            ConfigurationError: If the head is to have its own learning rate and there is none.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        optimizer = _optimizer(_groups(model, optim), optim, plan)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, partial(learning_rate_factor, optim, plan.length.steps)
         )
-        self._average = None
+        average = None
         if optim.averaging is Averaging.EMA:
-            self._average = ExponentialAverage(dict(_trainable(model)), optim.averaging_decay)
+            average = ExponentialAverage(dict(_trainable(model)), optim.averaging_decay)
+        return cls(optimizer, scheduler, optim, average)
 
     def advance(self) -> None:
         """Follow one step of the optimiser: schedule and average move on."""
@@ -169,15 +194,6 @@ def _adam_bc_settings(optim: Optim, plan: PrivacyPlan) -> AdamBCSettings:
         eps=optim.eps,
         weight_decay=optim.weight_decay,
     )
-
-
-def _learning_rate_factor(optim: Optim, steps: int, step: int) -> float:
-    """Return the share of the peak learning rate at a step (0, 1, ...)."""
-    if step < optim.warmup_steps:
-        return (step + 1) / optim.warmup_steps
-    if optim.schedule is Schedule.CONSTANT:
-        return 1.0
-    return max(0.0, (steps - step) / max(1, steps - optim.warmup_steps))
 
 
 def _plain(value: Any) -> Any:

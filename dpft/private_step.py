@@ -18,6 +18,7 @@ from dpft.engine.attachment import Engine, PerRecordLoss, modes_of
 from dpft.engine.refusals import refuse_other_parameters, refuse_unsupported_optimizer
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.inheritance import Inheritance
+from dpft.intake import refuse_loaders
 from dpft.joint_gradients import add_clipped_users, add_plain_gradient
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport, SyntheticRecords, run_preflight
@@ -205,6 +206,7 @@ class PrivateStep:
                 "Expected batches() to be called once for each PrivateStep. Every further pass "
                 "would cost privacy that was not accounted for. Build a new PrivateStep."
             )
+        refuse_loaders(records)
         users = _users(self._privacy, records, owners)
         whole = users if self._privacy.samples_users else None
         self._plan = self._privacy.plan(len(records if whole is None else whole))
@@ -234,6 +236,23 @@ class PrivateStep:
         self._refuse_after_failure()
         with self._final_if_it_fails(batch.step):
             self._take(batch)
+
+    def forgo(self) -> None:
+        """Charge every step that is left, and take none of them: the run ends here.
+
+        Raises:
+            BrokenGuaranteeError: If a batch is left unused.
+
+        Privacy:
+            Where a run stops may depend on all that it released, if the whole plan is charged
+            (`test_a_run_that_is_stopped_is_charged_whole`).
+        """
+        if self._pending is not None:
+            raise self._unused(self._pending.step)
+        for step in range(self._steps_taken, self.plan.length.steps):
+            self._steps_taken = step + 1
+            if self._charges is not None:
+                self._charges.intend(step)
 
     def _take(self, batch: LogicalBatch) -> None:
         self._check_optimizer()
@@ -286,14 +305,20 @@ class PrivateStep:
 
     def _draw(self, sampler: Sampler) -> Iterator[LogicalBatch]:
         for step in range(self._steps_taken, self.plan.length.steps):
+            if self._steps_taken > step:
+                return  # the others are forgone
             self._refuse_after_failure()
             self._pending = self._charged(sampler, step)
             yield self._pending
             if self._pending is not None:
-                raise BrokenGuaranteeError(
-                    f"Expected step {step} to be taken before the next batch. A sample that is "
-                    "looked at and dropped is not accounted for. Call step(batch) in the loop."
-                )
+                raise self._unused(step)
+
+    @staticmethod
+    def _unused(step: int) -> BrokenGuaranteeError:
+        return BrokenGuaranteeError(
+            f"Expected step {step} to be taken before the next batch. A sample that is looked at "
+            "and dropped is not accounted for. Call step(batch) in the loop."
+        )
 
     def _charged(self, sampler: Sampler, step: int) -> LogicalBatch:
         """Charge a step, and only then draw its sample."""

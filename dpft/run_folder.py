@@ -5,10 +5,11 @@
     metrics.json       what was measured, and what each metric cost
     certificate.json   the mechanisms that touched the data
     report.md          the page for an auditor
-    adapter/           loads with plain peft
+    adapter/           loads with plain peft; a model of transformers where all of it was trained
     charges.jsonl      one line for every step, written before it is sampled (`dpft.charges`)
     checkpoints/       iterates to resume from (`dpft.checkpoint`)
     run.log            one line per few steps, no times
+    trackers/          event files of TensorBoard, if it was asked for (`dpft.tracking`)
 
 What may not be published (tracebacks, malformed records, realised batch sizes, memory peaks) goes
 to the operator's console and nowhere else.
@@ -52,11 +53,11 @@ _NEEDED = (
     "metrics.json",
     "certificate.json",
     "report.md",
-    "adapter/adapter_config.json",
-    "adapter/adapter_model.safetensors",
 )
+_NEEDED_OF_AN_ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
+_WHOLE_MODEL = "adapter/config.json"
 # What a run writes before its first step is charged.
-_BEFORE_THE_FIRST_STEP = {"config.yaml", ".config.yaml.draft", "run.log"}
+_BEFORE_THE_FIRST_STEP = {"config.yaml", ".config.yaml.draft", "run.log", "trackers"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ class RunFolder:
             Nothing, no data touched.
         """
         folder = cls(Path(path))
-        missing = [name for name in _NEEDED if not (folder.path / name).is_file()]
+        missing = folder._missing()
         if missing:
             raise ConfigurationError(
                 f"Expected run={folder.path} to hold {', '.join(missing)}. The run did not finish, "
@@ -142,6 +143,18 @@ class RunFolder:
             folder._refuse_anything_but(_BEFORE_THE_FIRST_STEP)
         folder.path.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _missing(self) -> list[str]:
+        needed = (*_NEEDED, *(() if self.holds_whole_model else _NEEDED_OF_AN_ADAPTER))
+        missing = [name for name in needed if not (self.path / name).is_file()]
+        if self.holds_whole_model and not any(self.adapter.glob("*.safetensors")):
+            missing.append("adapter/model.safetensors")
+        return missing
+
+    @property
+    def holds_whole_model(self) -> bool:
+        """Whether what was trained is a model of transformers, not an adapter of peft."""
+        return (self.path / _WHOLE_MODEL).is_file()
 
     @property
     def is_finished(self) -> bool:
@@ -181,7 +194,7 @@ class RunFolder:
 
     @property
     def adapter(self) -> Path:
-        """Folder of the adapter."""
+        """Folder of the adapter; of the whole model, where all of it was trained."""
         return self.path / "adapter"
 
     @property

@@ -1,46 +1,41 @@
 """`dpft.fit`: private fine-tuning from records to a published adapter, in one call."""
 
 import dataclasses
-import math
-import secrets
-import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from dpft import adapters
 from dpft.accounting import Certificate, RunRecord
 from dpft.accounting.inputs import Input
 from dpft.accounting.run_record import LedgerReference
+from dpft.adapting import adapted, padding_of
 from dpft.artefacts import run_record, save_artefacts
-from dpft.booked_charges import BookedCharges
 from dpft.booking import Booking, book_beside
-from dpft.charges import ChargesFile, Origin, RunCharges, RunHistory
-from dpft.continuity import Continuity, Iterate
+from dpft.charges import RunHistory
 from dpft.declarations import declared_inputs
 from dpft.engine.attachment import PerRecordLoss
 from dpft.errors import ConfigurationError
-from dpft.fingerprint import fingerprint
 from dpft.held_out import metric_record
-from dpft.inheritance import Inheritance, inherited, mark_trained, mark_training
+from dpft.inheritance import Inheritance, inherited, mark_trained
 from dpft.intake import taken_in
 from dpft.ledger_place import ledger_place
+from dpft.loop import Loop, LoopParts, OnStep, Supply
 from dpft.optim import Optim
 from dpft.optimisation import Optimisation
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport
 from dpft.privacy import Privacy, PrivacyPlan
 from dpft.private_step import PrivateStep, StepSettings
-from dpft.progress import EpsilonCourse, Progress
-from dpft.randomness import SecretRandomness
-from dpft.records import EncodingSettings, Row, collate, encode
+from dpft.progress import Progress
+from dpft.records import Collate, EncodingSettings, Row, collate, encode
 from dpft.report import ReportFacts
 from dpft.run_folder import RunFolder
+from dpft.tracking import TrackerName, Tracking
 from dpft.users import without_owner
 
 if TYPE_CHECKING:
@@ -68,12 +63,15 @@ class FitOptions:
         started_from: Folders of earlier runs or adapters that the model holds where nothing in it
             tells of them, as an adapter that was loaded for further training. Their certificates
             are composed with that of the run.
+        trackers: Names of trackers to report to, as "tensorboard", or a `dpft.tracking.Tracking`
+            whose context is the caller's, who may then send released metrics too; needs `out`.
         notes: Public sentences on the data, for the report.
         declared_public: Public sentences on what was read off the records and is covered by no
             guarantee; the certificate holds them.
         declared: What else the run uses that may have seen private records, such as class weights
             in the loss or a vocabulary of other origin than the base model's: public, or unknown,
             which makes epsilon infinite.
+        parts: For bridges to other trainers: what stands in the place of parts of `fit`.
 
     Privacy:
         None of them changes epsilon; pinned randomness voids the guarantee and is reported.
@@ -91,8 +89,10 @@ class FitOptions:
     booking: Booking | None = None
     started_from: tuple[Path | str, ...] = ()
     declared: tuple[Input, ...] = ()
+    trackers: Tracking | tuple[TrackerName | str, ...] = ()
     notes: tuple[str, ...] = ()
     declared_public: tuple[str, ...] = ()
+    parts: LoopParts = dataclasses.field(default_factory=LoopParts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +211,7 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
     rows = _encoded(intake.rows, tokenizer, chosen.encoding)
     folder = _folder(out, resume=chosen.resume)
     with ExitStack() as stack:
+        tracking = _tracking(chosen, stack)
         booking = chosen.booking
         if booking is None:
             charged = intake.charged
@@ -225,20 +226,28 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
             chosen.step, performance=performance or Performance(), started=started
         )
         chosen = dataclasses.replace(chosen, step=settings)
-        loop = _Loop(trained, plan, loss, optim or Optim(), folder)
+        loop = Loop(trained, plan, loss, _optimisation(trained, plan, optim, chosen), folder)
         loop.hold(chosen, booking, stack)
         if booking is not None:
             resumed = intake.charged if chosen.booking is None and not booking.is_new else None
             booking.refuse_another(plan, resumed, secret=chosen.step.randomness is None)
         step = loop.step(chosen.step)
-        rate = loop.run(step, rows, intake.owners, _padding(tokenizer, trained), on_step)
+        reference = None if booking is None else booking.reference
+        certified = partial(_certificate, step, loop, reference, chosen.declared_public)
+        supply = Supply(rows, intake.owners, _collate(tokenizer, trained, chosen))
+        observer = chosen.parts.observer or (None if on_step is None else OnStep(on_step))
+        if folder is not None:
+            public = booking and booking.public_part("a tracker could not be started")
+            with public or nullcontext():
+                tracking.start(folder.path, plan, _known_optim(optim, chosen))
+        observer = tracking.followed_by(observer)
+        rate = loop.run(step, supply, observer, partial(certified, whole=True))
         if booking is not None:
             booking.settle()
-        reference = None if booking is None else booking.reference
         result = FitResult(
             model=trained.eval(),
             plan=step.plan,
-            certificate=_certificate(step, loop.run_id, reference, chosen.declared_public),
+            certificate=certified(),
             run_id=loop.run_id,
             preflight=step.preflight,
             examples_per_second=rate,
@@ -249,114 +258,8 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
         if folder is not None:
             facts = _facts(result, booking, pinned=step.randomness_is_pinned, notes=chosen.notes)
             save_artefacts(result.model, result.certificate, folder, facts)
+        tracking.after_training(result.epsilon, result.delta)
     return result
-
-
-class _Loop:
-    """The steps of one run."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        plan: PrivacyPlan,
-        loss: PerRecordLoss,
-        optim: Optim,
-        folder: RunFolder | None,
-    ) -> None:
-        self._name = secrets.token_hex(16)
-        self._model = model
-        self._plan = plan
-        self._loss = loss
-        self._optim = optim
-        self._folder = folder
-        self._optimisation = Optimisation(model, optim, plan)
-        self._continuity: Continuity | None = None
-        self._charges: RunCharges | None = None
-        self._config_yaml: str | None = None
-
-    @property
-    def run_id(self) -> str:
-        """Random name of the run in its certificate."""
-        return self._name if self._charges is None else self._charges.names[-1]
-
-    @property
-    def history(self) -> RunHistory:
-        if self._continuity is not None:
-            return self._continuity.history
-        return RunHistory(1, self._plan.length.steps, self._plan.length.steps)
-
-    def hold(self, chosen: FitOptions, booking: Booking | None, stack: ExitStack) -> None:
-        """Keep charges and checkpoints where there is a place, until the stack unwinds."""
-        if booking is not None and booking.is_event:
-            booking = None  # all of it was charged before
-        generator = (chosen.step.randomness or SecretRandomness).name
-        charges: RunCharges | None = None
-        if self._folder is not None:
-            origin = None if booking is None else booking.origin
-            charges = stack.enter_context(closing(self._file(chosen, generator, origin)))
-        if booking is not None:
-            charges = BookedCharges(booking, charges, generator)
-        self._charges = charges
-        if self._folder is None or charges is None:
-            return
-        iterate = Iterate(self._model, self._optimisation, self._plan.is_private)
-        steps, every = self._plan.length.steps, chosen.checkpoint_every
-        self._continuity = Continuity(self._folder, charges, iterate, steps, every)
-        self._config_yaml = chosen.config_yaml
-
-    def _file(self, chosen: FitOptions, generator: str, origin: Origin | None) -> ChargesFile:
-        assert self._folder is not None, "asked for with a folder alone"
-        found = fingerprint(self._model, self._plan, self._optim, generator=generator)
-        found |= chosen.step.started.fingerprint
-        return ChargesFile(self._folder.charges, found, self._plan.length.steps, origin)
-
-    def step(self, settings: StepSettings) -> PrivateStep:
-        if self._charges is not None:
-            settings = dataclasses.replace(settings, charges=self._charges)
-        optimizer = self._optimisation.optimizer
-        return PrivateStep(self._model, optimizer, self._plan.privacy, self._loss, settings)
-
-    def run(
-        self,
-        step: PrivateStep,
-        rows: Sequence[Row],
-        owners: Sequence[str] | None,
-        pad_token_id: int,
-        on_step: Callable[[Progress], None] | None,
-    ) -> float:
-        """Take every step that is left and return the records a second, from public numbers."""
-        self._model.train()
-        course = EpsilonCourse(self._plan, private=not step.randomness_is_pinned)
-        device = next(self._model.parameters()).device
-        batches = step.batches(rows, partial(_on_device, pad_token_id, device), owners)
-        self._begin()
-        first, started = step.steps_taken, time.monotonic()
-        for batch in batches:
-            step(batch)
-            self._optimisation.advance()
-            if self._continuity is not None:
-                self._continuity.after_step()
-            if on_step is not None:
-                on_step(course.after(step.steps_taken))
-        self._optimisation.finish()
-        return self._records_per_second(step.steps_taken - first, time.monotonic() - started)
-
-    def _begin(self) -> None:
-        """Say what the run is, before its first step is charged."""
-        folder = self._folder
-        if folder is not None and self._config_yaml is not None and not folder.config.exists():
-            folder.write_config(self._config_yaml)
-        # before an iterate is restored or made: one that crashes has released it too
-        mark_training(self._model, self._name)
-        if self._continuity is not None:
-            self._continuity.begin()
-        elif self._charges is not None:
-            self._charges.attach()
-        if self._charges is not None:
-            mark_training(self._model, self.run_id)  # by the name it was charged under
-
-    def _records_per_second(self, steps: int, seconds: float) -> float:
-        return self._plan.length.expected_batch_size * steps / seconds if steps else math.nan
 
 
 def _check_options(chosen: FitOptions, out: Path | str | None, privacy: Privacy) -> None:
@@ -372,6 +275,14 @@ def _check_options(chosen: FitOptions, out: Path | str | None, privacy: Privacy)
             f"Expected checkpoint_every={chosen.checkpoint_every} >= 1. It counts steps. Leave it "
             "unset for about ten checkpoints in a run."
         )
+    given = chosen.trackers
+    tracked = given if isinstance(given, Tracking) else Tracking(given)
+    if out is None and tracked.names:
+        names = ", ".join(name.value for name in tracked.names)
+        problems.append(
+            f"Expected out to be given with trackers={names}. What they are told belongs to a run "
+            "folder. Give out."
+        )
     if has_place and chosen.step.charges is not None:
         problems.append(
             "Expected step.charges to be unset with out or a ledger. The steps are charged there. "
@@ -379,6 +290,12 @@ def _check_options(chosen: FitOptions, out: Path | str | None, privacy: Privacy)
         )
     if problems:
         raise ConfigurationError(problems)
+
+
+def _tracking(chosen: FitOptions, stack: ExitStack) -> Tracking:
+    """Return the caller's trackers as they are, others within the stack."""
+    given = chosen.trackers
+    return given if isinstance(given, Tracking) else stack.enter_context(Tracking(given))
 
 
 def _folder(out: Path | str | None, *, resume: bool) -> RunFolder | None:
@@ -407,20 +324,20 @@ def _encoded(
     return encode(records, tokenizer, encoding)
 
 
-def _on_device(
-    pad_token_id: int, device: torch.device, rows: Sequence[Row]
-) -> dict[str, torch.Tensor]:
-    """Collate rows where the model lies."""
-    return {name: value.to(device) for name, value in collate(rows, pad_token_id).items()}
+def _optimisation(
+    model: nn.Module, plan: PrivacyPlan, optim: Optim | None, chosen: FitOptions
+) -> Optimisation:
+    made = chosen.parts.optimisation
+    return Optimisation.of(model, optim or Optim(), plan) if made is None else made(model, plan)
 
 
-def _padding(tokenizer: Any, model: nn.Module) -> int:
-    """Return the padding token: the tokenizer's, else the model's, else 0 (it is masked)."""
-    for source in (tokenizer, getattr(model, "config", None)):
-        token = getattr(source, "pad_token_id", None)
-        if token is not None:
-            return int(token)
-    return 0
+def _known_optim(optim: Optim | None, chosen: FitOptions) -> Optim | None:
+    """Return settings that tell the learning rate of every step; a bridge's may depend on more."""
+    return (optim or Optim()) if chosen.parts.optimisation is None else None
+
+
+def _collate(tokenizer: Any, model: nn.Module, chosen: FitOptions) -> Collate:
+    return chosen.parts.collate or partial(collate, pad_token_id=padding_of(tokenizer, model))
 
 
 def _with_adapter(
@@ -430,43 +347,29 @@ def _with_adapter(
     started: Inheritance,
 ) -> tuple[nn.Module, Inheritance]:
     """Return the model with its adapter, and what both hold already of private records."""
-    built = model if adapter is None else _built(model, adapter, chosen.seed)
+    built = adapted(model, adapter, seed=chosen.seed, train_head=chosen.train_head)
     started = started.and_sources_of(built)
     adapters.refuse_unfit(built, composed=started.sources)
-    if not chosen.train_head:
-        _freeze_saved_modules(built)
     return built, started
 
 
-def _freeze_saved_modules(model: nn.Module) -> None:
-    saved = [p for name, p in model.named_parameters() if ".modules_to_save." in name]
-    if not saved:
-        raise ConfigurationError(
-            "Expected train_head=False with an adapter that saves a head beside itself. Nothing "
-            "was found to freeze. Leave it out, or freeze the head by requires_grad."
-        )
-    for parameter in saved:
-        parameter.requires_grad = False
-
-
-def _built(model: nn.Module, adapter: "PeftConfig | str", seed: int) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if isinstance(adapter, str):
-            built: nn.Module = adapters.build(adapter, model)  # type: ignore[arg-type]  # transformers'
-        else:
-            built = adapters.add(model, adapter)  # type: ignore[arg-type]  # transformers'
-    return built
-
-
 def _certificate(
-    step: PrivateStep, run_id: str, ledger: LedgerReference | None, public: tuple[str, ...]
+    step: PrivateStep,
+    loop: Loop,
+    ledger: LedgerReference | None,
+    public: tuple[str, ...],
+    *,
+    whole: bool = False,
 ) -> Certificate:
-    """Return the run, what it started from, and the noisy metric that may follow it."""
-    run = run_record(step, run_id, ledger=ledger)
-    run = dataclasses.replace(run, excluded=(*run.excluded, *public))
+    """Return the run, what it started from, and the noisy metric that may follow it.
+
+    As a whole, it claims every planned step, also those that are not charged yet.
+    """
+    run = run_record(step, loop.run_id, ledger=ledger)
+    mechanism = step.plan.mechanism() if whole and step.plan.is_private else run.mechanism
+    run = dataclasses.replace(run, mechanism=mechanism, excluded=(*run.excluded, *public))
     certificate = step.started.certificate_with(run)
-    metric = metric_record(step.plan, run_id, ledger)
+    metric = metric_record(step.plan, loop.run_id, ledger)
     return certificate if metric is None else certificate.with_release(metric)
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dpft.accounting import Certificate, DpftError, RunRecord
-from dpft.accounting.canonical_json import parsed
+from dpft.accounting.canonical_json import digest_of, parsed
 from dpft.accounting.inputs import InputStatus
 from dpft.accounting.publication import Claim, Publication
 from dpft.artefact_digest import note_of, tensor_files, tensors_digest
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
+from dpft.preflight_statement import PREFLIGHT, PreflightStatement, digest_of_settings
 
 __all__ = [
     "CERTIFICATE",
@@ -224,6 +225,7 @@ def verify(
     return (
         *findings,
         *verify_artefact(artefact, publication),
+        *_preflight(artefact, publication),
         _inputs(publication),
         _rates(publication),
         *(_claim(publication, claim) for claim in publication.claims),
@@ -324,6 +326,34 @@ def _others(artefact: Artefact) -> Finding:
 
 def _escapes_digest(path: Path) -> bool:
     return path.suffix in _OTHER_WEIGHTS or (path.is_symlink() and path.is_dir())
+
+
+def _preflight(artefact: Artefact, publication: Publication) -> Iterator[Finding]:
+    """Compare what a run stated of the time before its first step; a merge states nothing."""
+    path = artefact.folder / PREFLIGHT
+    name = "checks before the first step"
+    if publication.preflight is None:
+        if path.exists():
+            yield Finding(name, passed=False, found=f"no digest covers {PREFLIGHT}")
+        return
+    text = _text(path) if path.is_file() else None
+    equal = text is not None and digest_of(text) == publication.preflight
+    found = "as certified" if equal else f"{PREFLIGHT} is missing, or NOT as certified"
+    yield Finding(name, equal, found)
+    if equal and text is not None and len(artefact.certificates) > 1:
+        yield _settings(artefact.certificates[0].with_name("config.yaml"), text)
+
+
+def _settings(path: Path, text: str) -> Finding:
+    """Compare the settings file of a run; one that was made in Python has none."""
+    try:
+        stated = PreflightStatement.from_json(text).settings
+    except DpftError as error:
+        return Finding("settings", passed=False, found=str(error))
+    equal = digest_of_settings(path) == stated
+    found = "no settings file, as stated" if stated is None else "as certified"
+    wrong = f"{path.name} is missing, was edited, or was added"
+    return Finding("settings", equal, found if equal else wrong)
 
 
 def _inputs(publication: Publication) -> Finding:

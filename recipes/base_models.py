@@ -8,6 +8,7 @@ from dpft.recipes.embedded import MODEL_DIR
 from dpft.recipes.tasks import Task
 from dpft.recipes.tasks.embedded import EMBEDDED_MODEL
 from dpft.recipes.tasks.embedded_table_to_text import EMBEDDED_DECODER
+from dpft.recipes.tasks.traits import TaskKind, traits_of
 
 __all__ = ["base_model_path", "chosen_base_model"]
 
@@ -30,9 +31,11 @@ def chosen_base_model(asked: str | None, task: Task) -> str:
     """
     name = asked if asked is not None else task.default_model()
     if name is None:
+        writes = traits_of(task).kind is TaskKind.TEXT
+        small = EMBEDDED_DECODER if writes else EMBEDDED_MODEL
         raise ConfigurationError(
-            f"Expected model to be given with task={task.name}. The task has no default. "
-            "Set model=FOLDER or model=HUB_NAME."
+            f"Expected model to be given with task={task.name}. The task has no default. Set "
+            f"model=FOLDER or model=HUB_NAME, or model={small}, the small one of the package."
         )
     base_model_path(name)
     return name

@@ -217,6 +217,11 @@ def _refuse_other_mechanism(settings: TrainSettings, first: TrainSettings) -> No
             f"Expected run.resume={settings.run.resume} to be unset. A selection keeps nothing "
             "that could be resumed, since that would tell the number of trials. Start it anew."
         )
+    if settings.run.trackers:
+        raise ConfigurationError(
+            "Expected run.trackers to be empty. Nothing of a trial may be told but of the one that "
+            "is chosen. Leave run.trackers out."
+        )
     same_privacy = _as_clipped_by(settings.privacy, first.privacy) == settings.privacy
     if settings.task != first.task or not same_privacy:
         raise ConfigurationError(_changes_mechanism("privacy and task"))

@@ -3,19 +3,23 @@
 from pathlib import Path
 from typing import Any
 
+from dpft.accounting.publication import Publication
 from dpft.adapters import AdapterName, is_in_peft
 from dpft.losses import Pooling
+from dpft.model_card import CARD, Card
 from dpft.recipes.config.schema import FamilyName, PoolingName
 from dpft.recipes.models import auto_class
 from dpft.recipes.preparation import Prepared
 from dpft.recipes.tasks.embedded import EMBEDDED_MODEL
 from dpft.recipes.tasks.embedded_table_to_text import EMBEDDED_DECODER
-from dpft.rendering import basis_in_words, inline, percent_rounded_up, render
+from dpft.rendering import render
+from dpft.reporting.given import given, in_markdown
+from dpft.run_folder import write_whole
 from dpft.training import FitResult
+from dpft.verification import CERTIFICATE
 
 __all__ = ["write_model_card"]
 
-_FALSE_ALARM_RATE = 0.01
 _IN_THE_PACKAGE = {
     EMBEDDED_DECODER: "dpft/recipes/decoder/model",
     EMBEDDED_MODEL: "dpft/recipes/embedded/model",
@@ -40,49 +44,54 @@ def write_model_card(adapter: Path, prepared: Prepared, result: FitResult) -> Pa
     Privacy:
         Releases public numbers and given names only.
     """
-    path = adapter / "README.md"
+    path = adapter / CARD
     pooling = Pooling(prepared.settings.architecture.pooling.value)
-    bound = result.certificate.attack_bound(_FALSE_ALARM_RATE, result.delta)
+    whole = prepared.settings.trains_whole_model
     text = render(
         "adapter.md.j2",
-        adapter=prepared.settings.adapter.name.value,
+        **_card(adapter, prepared, result).values() | _words(prepared),
+        adapter=in_markdown(prepared.settings.adapter.name.value),
         auto_class=auto_class(
             pooling,
             prepared.traits.kind,
             prepared.settings.architecture.family,
             has_encoder=_has_encoder(result.model),
         ).__name__,
-        base="" if prepared.base_model in _IN_THE_PACKAGE else prepared.base_model,
-        base_in_words=_in_words(prepared),
-        delta=result.delta,
-        detected=percent_rounded_up(bound.rate),
-        detected_from=basis_in_words(bound, result.delta),
-        epsilon=result.epsilon,
-        false_alarms=f"{_FALSE_ALARM_RATE:.0%}",
-        in_peft=is_in_peft(prepared.settings.adapter.name),
+        in_peft=whole or is_in_peft(prepared.settings.adapter.name),
         is_pair=prepared.traits.pair_field is not None,
         is_worded=prepared.settings.architecture.family is not FamilyName.CLASSIFIER,
         is_table=prepared.traits.is_table,
-        is_private=result.certificate.is_bounded,
         kind=prepared.traits.kind.value,
-        labels=prepared.task.labels,
+        labels=[in_markdown(given(label)) for label in prepared.task.labels],
         max_length=prepared.settings.architecture.max_length,
         mean_pooling=prepared.settings.architecture.pooling is PoolingName.MEAN,
         prepends=prepared.settings.adapter.name in {AdapterName.ATTEMPT, AdapterName.PROMPT},
-        task=prepared.task.name,
-        unit=result.run.unit.value,
+        task=in_markdown(given(prepared.task.name)),
+        whole=whole,
     )
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
     return path
+
+
+def _card(adapter: Path, prepared: Prepared, result: FitResult) -> Card:
+    written = (adapter / CERTIFICATE).read_text(encoding="utf-8")
+    return Card(
+        publication=Publication.from_json(written),
+        run=result.run,
+        library="transformers" if prepared.settings.trains_whole_model else "peft",
+        base="" if prepared.base_model in _IN_THE_PACKAGE else prepared.base_model,
+    )
 
 
 def _has_encoder(model: Any) -> bool:
     return bool(model.config.is_encoder_decoder)
 
 
-def _in_words(prepared: Prepared) -> str:
+def _words(prepared: Prepared) -> dict[str, str]:
+    """Return the base model in words where more is known of it than its name."""
     if not prepared.settings.architecture.pretrained:
-        return _PRETRAINED_NOWHERE
+        return {"base_in_words": _PRETRAINED_NOWHERE}
     if prepared.base_model in _IN_THE_PACKAGE:
-        return f"the folder `{_IN_THE_PACKAGE[prepared.base_model]}` of the installed package"
-    return inline(prepared.base_model)
+        place = _IN_THE_PACKAGE[prepared.base_model]
+        return {"base_in_words": f"the folder `{place}` of the installed package"}
+    return {}

@@ -43,9 +43,11 @@ __all__ = [
     "load",
     "load_for",
     "quiet_peft",
+    "ready_for_full_fine_tuning",
     "task_type_of",
 ]
 
+_RELATIVE_BIAS = "relative_attention_bias"
 # Every name under which transformers' configurations keep a dropout probability.
 _DROPOUT_FIELDS = (
     "activation_dropout",
@@ -311,6 +313,26 @@ def _config(path: str, architecture: Architecture, labels: Sequence[str], tokeni
         tokenizer.pad_token = tokenizer.eos_token
     config.pad_token_id = tokenizer.pad_token_id
     return config
+
+
+@contextlib.contextmanager
+def ready_for_full_fine_tuning(model: Any) -> Iterator[None]:
+    """Let every weight of a model be trained and saved: attention with a trained bias is spelt out.
+
+    Fused attention does without a mask where no record of a batch is padded, and then meets the
+    relative bias of T5 in another place than the probe saw: what is done would depend on lengths.
+
+    Args:
+        model: A model without adapter.
+
+    Privacy:
+        Nothing, no data touched: the same attention, written out
+        (`tests/recipes/test_full_fine_tuning.py`).
+    """
+    if any(_RELATIVE_BIAS in name for name, _ in model.named_parameters()):
+        model.set_attn_implementation("eager")
+    with _quiet():  # of the bar of saving, too
+        yield
 
 
 def _device() -> torch.device:

@@ -16,13 +16,19 @@ from dpft.ledger_place import ledger_place
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyPlan
 from dpft.recipes.base_models import chosen_base_model
 from dpft.recipes.config.schema import TrainSettings
+from dpft.recipes.copies import refuse_undeclared_copy
+from dpft.recipes.full_fine_tuning import full_fine_tuning_problems, refuse_quantised_base
+from dpft.recipes.held_out_records import refuse_too_few
 from dpft.recipes.infilling.fitness import family_problems, refuse_unfit_words
 from dpft.recipes.lengths import refuse_long_texts
 from dpft.recipes.positions import refuse_missing_positions
+from dpft.recipes.reachability import refuse_unreachable
 from dpft.recipes.tasks import Row, Split, Task, build_task
 from dpft.recipes.tasks.traits import TaskKind, Traits, traits_of
+from dpft.recipes.writing_models import refuse_encoder
 from dpft.reservations import Beside
 from dpft.run_folder import RunFolder
+from dpft.tracking import tracker_problems
 
 __all__ = ["Prepared", "book_run", "prepare", "prepare_evaluation", "refuse_long"]
 
@@ -192,22 +198,28 @@ def refuse_long(prepared: Prepared, rows: list[Row], split: Split) -> None:
 def _read(settings: TrainSettings) -> Prepared:
     task = build_task(settings.task)
     base_model = _checked(settings, task)
+    refuse_undeclared_copy(settings, task)
     privacy = _decided(settings.privacy, task)
     _refuse_public_training_file(settings, privacy)
     with_metrics = privacy.evaluation is not EvaluationStatus.NONE
     held_out = task.load(Split.VALIDATION) if with_metrics else []
+    if with_metrics:
+        refuse_too_few(held_out, task)
     return Prepared(settings, task, base_model, privacy, [], held_out)
 
 
 def _refuse_unfit(prepared: Prepared) -> None:
     """Raise if the base model cannot take texts or held-out records; its own files are read."""
     settings, task, base_model = prepared.settings, prepared.task, prepared.base_model
+    refuse_unreachable(base_model)
+    refuse_encoder(base_model, task)
     refuse_missing_positions(
         base_model,
         settings.architecture.max_length,
         soft=getattr(settings.adapter, "num_virtual_tokens", 0),
         written=settings.generation.max_new_tokens if _writes(settings, task) else 0,
     )
+    refuse_quantised_base(settings, base_model)
     refuse_unfit_words(settings.architecture, task, base_model)
     refuse_long(prepared, prepared.held_out, Split.VALIDATION)
 
@@ -261,7 +273,9 @@ def _checked(settings: TrainSettings, task: Task) -> str:
         base_model = chosen_base_model(settings.model, task)
     except ConfigurationError as error:
         problems.extend(error.messages)
+    problems.extend(tracker_problems(settings.run.trackers))
     problems.extend(family_problems(settings.architecture, task))
+    problems.extend(full_fine_tuning_problems(settings))
     if problems:
         raise ConfigurationError(problems)
     return base_model

@@ -6,6 +6,7 @@ from dpft.recipes.judgement import judge
 from dpft.recipes.metrics.accuracy import Metrics
 from dpft.recipes.models import LoadedModel, load_for, quiet_peft
 from dpft.recipes.preparation import Prepared
+from dpft.recipes.whole_models import load_whole_model
 from dpft.run_folder import RunFolder
 
 __all__ = ["load_trained", "reevaluate"]
@@ -29,7 +30,7 @@ def reevaluate(prepared: Prepared, folder: RunFolder) -> Metrics:
 
 
 def load_trained(prepared: Prepared, folder: RunFolder) -> tuple[LoadedModel, Any]:
-    """Load the base model of a run, and the model with the run's adapter.
+    """Load the base model of a run, and the model with the run's adapter; a whole model is both.
 
     Args:
         prepared: Settings of the run.
@@ -41,9 +42,12 @@ def load_trained(prepared: Prepared, folder: RunFolder) -> tuple[LoadedModel, An
     Privacy:
         Nothing, no data touched: the adapter is released.
     """
+    settings = prepared.settings
+    if settings.trains_whole_model:
+        whole = load_whole_model(prepared, folder.adapter)
+        return whole, whole.model.eval()
     from peft import PeftModel
 
-    settings = prepared.settings
     loaded = load_for(prepared.base_model, settings.architecture, prepared.task, settings.run.seed)
     with quiet_peft():
         return loaded, PeftModel.from_pretrained(loaded.model, str(folder.adapter)).eval()

@@ -18,7 +18,13 @@ from dpft.run_folder import RunFolder
 __all__ = ["refuse_unless_fit"]
 
 # A ledger may have moved; whether it is the run's own is told by the ledger itself.
-_MAY_DIFFER = {"privacy.ledger", "run.checkpoint_every", "run.log_every", "run.resume"}
+_MAY_DIFFER = {
+    "privacy.ledger",
+    "run.checkpoint_every",
+    "run.log_every",
+    "run.resume",
+    "run.trackers",
+}
 
 
 def refuse_unless_fit(settings: TrainSettings, folder: Path) -> None:

@@ -7,27 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import dpft
-from dpft import adapters
 from dpft.booking import Booking
 from dpft.charges import hold
-from dpft.engine.attachment import PerRecordLoss
-from dpft.losses import (
-    CausalLanguageModelling,
-    Classification,
-    Regression,
-    SequenceToSequence,
-)
 from dpft.progress import Progress
-from dpft.recipes.config.schema import HeadName
-from dpft.recipes.heads import start_from_descriptions
+from dpft.recipes.assembly import adapter_of, load_model, loss_of
 from dpft.recipes.judgement import judge
 from dpft.recipes.metrics.accuracy import Metrics
 from dpft.recipes.model_card import write_model_card
-from dpft.recipes.models import LoadedModel, load_for, quiet_peft
+from dpft.recipes.models import (
+    LoadedModel,
+    quiet_peft,
+    ready_for_full_fine_tuning,
+)
 from dpft.recipes.preparation import Prepared, book_run
 from dpft.recipes.resumption import refuse_unless_fit
 from dpft.recipes.tasks import Split
-from dpft.recipes.tasks.traits import TaskKind, Traits
+from dpft.recipes.tasks.traits import Traits
+from dpft.recipes.trackers import trackers_of
+from dpft.recipes.whole_models import save_tokenizer
 from dpft.records import EncodingSettings
 from dpft.run_folder import RunFolder
 from dpft.training import FitOptions, FitResult
@@ -94,7 +91,7 @@ def _trained(
     booking: Booking,
 ) -> Outcome:
     with booking.public_part("the base model could not be loaded"):
-        loaded = _load(prepared)
+        loaded = load_model(prepared)
     options = FitOptions(
         seed=prepared.settings.run.seed,
         train_head=prepared.settings.architecture.train_head,
@@ -103,13 +100,17 @@ def _trained(
         config_yaml=config_yaml,
         booking=booking,
     )
-    result = _fit(prepared, loaded, options, folder, on_step)
-    run_folder = RunFolder(folder)
-    with hold(run_folder.charges):
-        run_folder.refuse_finished()  # another process may have been quicker since `fit`
-        write_model_card(run_folder.adapter, prepared, result)
-        metrics = judge(result.model, loaded, prepared, folder)
-        run_folder.write_metrics(metrics_of(prepared, result, metrics))
+    with trackers_of(prepared) as tracking:
+        options = dataclasses.replace(options, trackers=tracking)
+        result = _fit(prepared, loaded, options, folder, on_step)
+        run_folder = RunFolder(folder)
+        with hold(run_folder.charges):
+            run_folder.refuse_finished()  # another process may have been quicker since `fit`
+            save_tokenizer(run_folder.adapter, prepared)
+            write_model_card(run_folder.adapter, prepared, result)
+            metrics = judge(result.model, loaded, prepared, folder)
+            run_folder.write_metrics(metrics_of(prepared, result, metrics))
+        tracking.after_evaluation(metrics.values, metrics.status)
     return Outcome(result, metrics, run_folder)
 
 
@@ -157,7 +158,7 @@ def fit_and_evaluate(prepared: Prepared, booking: Booking) -> tuple[FitResult, M
         As `dpft.fit` and `dpft.recipes.metrics.evaluation.evaluate`; nothing is written.
     """
     settings = prepared.settings
-    loaded = _load(prepared)
+    loaded = load_model(prepared)
     options = FitOptions(
         seed=settings.run.seed, train_head=settings.architecture.train_head, booking=booking
     )
@@ -179,16 +180,7 @@ def fit_only(prepared: Prepared) -> FitResult:
     """
     settings = prepared.settings
     options = FitOptions(seed=settings.run.seed, train_head=settings.architecture.train_head)
-    return _fit(prepared, _load(prepared), options)
-
-
-def _load(prepared: Prepared) -> LoadedModel:
-    settings = prepared.settings
-    architecture = settings.architecture
-    loaded = load_for(prepared.base_model, architecture, prepared.task, settings.run.seed)
-    if architecture.head is HeadName.DESCRIPTIONS:
-        start_from_descriptions(loaded, prepared.task.descriptions)
-    return loaded
+    return _fit(prepared, load_model(prepared), options)
 
 
 def _fit(
@@ -199,36 +191,21 @@ def _fit(
     on_step: Callable[[Progress], None] | None = None,
 ) -> FitResult:
     settings = prepared.settings
-    with quiet_peft():
+    whole = settings.trains_whole_model
+    with ready_for_full_fine_tuning(loaded.model) if whole else quiet_peft():
         return dpft.fit(
             loaded.model,
             _with_owners(loaded.encode(prepared.rows, prepared.task).records, prepared),
-            loss=_loss(loaded, settings.architecture.label_smoothing),
+            loss=loss_of(loaded, settings.architecture.label_smoothing),
             privacy=prepared.privacy,
             tokenizer=loaded.tokenizer,
-            adapter=adapters.config(
-                settings.adapter.name,
-                loaded.model.config,
-                loaded.task_type,
-                **settings.adapter_options(),
-            ),
+            adapter=adapter_of(prepared, loaded),
             optim=settings.optim,
             performance=settings.performance,
             out=folder,
             options=_with_traits(options, prepared.traits, loaded.synthetic(prepared.task)),
             on_step=on_step,
         )
-
-
-def _loss(loaded: LoadedModel, smoothing: float) -> PerRecordLoss:
-    """Return the loss of one record: squared error for a number, else cross-entropy."""
-    if loaded.kind is TaskKind.TEXT:
-        made = SequenceToSequence if loaded.has_encoder else CausalLanguageModelling
-        return made(label_smoothing=smoothing)
-    if loaded.answers is not None:
-        return loaded.answers.loss
-    regression = loaded.kind is TaskKind.REGRESSION
-    return Regression(loaded.pooling) if regression else Classification(loaded.pooling)
 
 
 def _with_traits(

@@ -17,6 +17,7 @@ from dpft.recipes.metrics.accuracy import Metrics
 from dpft.recipes.model_card import write_model_card
 from dpft.recipes.preparation import Prepared
 from dpft.recipes.training import Outcome, fit_and_evaluate, metrics_of
+from dpft.recipes.whole_models import save_tokenizer
 from dpft.report import ReportFacts
 from dpft.run_folder import RunFolder
 from dpft.training import FitResult
@@ -86,6 +87,7 @@ def _published(tuning: PreparedTuning, chosen: _Trial, folder: Path, budget: str
     run_folder.write_config(config)
     stated = _report_facts(result, budget, chosen)
     save_artefacts(result.model, result.certificate, run_folder, stated)
+    save_tokenizer(run_folder.adapter, chosen.prepared)
     write_model_card(run_folder.adapter, chosen.prepared, result)
     run_folder.write_metrics(metrics_of(chosen.prepared, result, chosen.metrics) | {"tune": facts})
     return Outcome(result, chosen.metrics, run_folder)

@@ -159,3 +159,19 @@ def beside_hydra(
     interpreter = _Interpreter(f"{preload}\n{check}", tmp_path_factory.mktemp("forks"))
     yield interpreter
     interpreter.close()
+
+
+@pytest.fixture(scope="session")
+def beside_everything(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., "subprocess.CompletedProcess[str]"]]:
+    """Run code in a new process that has imported what training, reports and ledgers need."""
+    preload = """
+import dpft.recipes.cli.training_output, dpft.recipes.cli.tune, dpft.recipes.cli.ledger
+import dpft.reporting.writing, dp_accounting, rich.table, scipy.stats, sklearn.metrics
+import transformers.models.bert.modeling_bert, transformers.models.llama.modeling_llama
+import pytest_socket; pytest_socket.disable_socket(allow_unix_socket=True)
+"""
+    interpreter = _Interpreter(preload, tmp_path_factory.mktemp("forks"))
+    yield interpreter
+    interpreter.close()

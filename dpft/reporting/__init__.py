@@ -1,7 +1,7 @@
-"""The report of a finished run as HTML, Markdown and JSON, with figures. No torch in here.
+"""Reports of finished runs and merges as HTML, Markdown and JSON, with figures. No torch in here.
 
-Reads what the run published and computes nothing from records. What the files of a run say twice
-must agree, else there is no report. May be imported by recipes.
+Reads what was published and computes nothing from records. What files say twice must agree, else
+there is no report. May be imported by recipes, and by `dpft.model_card` for its words.
 """
 
 __all__: list[str] = []

@@ -1,6 +1,8 @@
 """The second page of a report: what an engineer needs to repeat and to judge a run."""
 
 from dpft.reporting.facts import Facts
+from dpft.reporting.given import given
+from dpft.reporting.kinds import Kind
 from dpft.reporting.metrics import Figure
 from dpft.reporting.section import Page, Section, Table
 
@@ -26,7 +28,7 @@ def engineer_page(facts: Facts) -> Page:
             _metrics(facts),
             _length(facts),
             *([figure] if facts.by_step else []),
-            Section(title="Settings", table=Table((), facts.settings)),
+            _settings(facts),
             _weights(facts),
             _versions(facts),
         ),
@@ -34,12 +36,23 @@ def engineer_page(facts: Facts) -> Page:
 
 
 def _metrics(facts: Facts) -> Section:
+    if facts.sources.kind is Kind.PYTHON:
+        return Section(title="Metrics", texts=("None: made in Python, where none are written.",))
     if not facts.figures:
         return Section(title="Metrics", texts=("None was released.",))
     head = ("metric", "value", "interval", "interval of", "privacy")
     split = f"{facts.sources.metrics.get('task')}, {facts.sources.metrics.get('split')}"
     texts = (f"{split}. No interval accounts for the noise of the training.",)
     return Section(title="Metrics", texts=texts, table=Table(head, tuple(map(_row, facts.figures))))
+
+
+def _settings(facts: Facts) -> Section:
+    if facts.sources.kind is Kind.PYTHON:
+        text = (
+            "Made in Python; no settings file. What enters the guarantee stands in the certificate."
+        )
+        return Section(title="Settings", texts=(text,))
+    return Section(title="Settings", table=Table((), facts.settings))
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
@@ -62,7 +75,7 @@ def _weights(facts: Facts) -> Section:
         ("Certificate (SHA-256)", sources.publication.digest),
         ("Base model (SHA-256)", sources.base_model or "not stated"),
         *(
-            (f"Started from {each.name}", each.certificate or each.status.value)
+            (f"Started from {given(each.name)}", each.certificate or each.status.value)
             for each in facts.run.inputs
         ),
         ("Run", facts.run.run_id),

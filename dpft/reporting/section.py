@@ -1,8 +1,10 @@
-"""A part of a report: plain text that each form of the report escapes in its own way."""
+"""The parts of a report: plain text that each form of the report escapes in its own way."""
 
 import dataclasses
 
-__all__ = ["Page", "Section", "Table"]
+from dpft.reporting.figures import Drawing
+
+__all__ = ["Document", "Link", "Page", "Section", "Table"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +20,19 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A reference to another document of the same report.
+
+    Args:
+        text: What is shown.
+        stem: The document's name, without its ending.
+    """
+
+    text: str
+    stem: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
     """A heading and what stands below it, in this order.
@@ -27,6 +42,7 @@ class Section:
         texts: Paragraphs.
         table: A table, or None.
         items: A list.
+        links: A list of other documents.
         figure: Name of a figure, or None.
 
     Privacy:
@@ -37,6 +53,7 @@ class Section:
     texts: tuple[str, ...] = ()
     table: Table | None = None
     items: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
     figure: str | None = None
 
 
@@ -51,3 +68,27 @@ class Page:
 
     title: str
     sections: tuple[Section, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Document:
+    """One document, which is written as HTML and as Markdown.
+
+    Args:
+        stem: Name of its files, without their endings. No given name is part of it.
+        title: The heading.
+        lead: What has to be known first.
+        is_private: Whether anything is promised.
+        pages: Its parts.
+        drawings: The figures that its sections name.
+
+    Privacy:
+        Released values and given names.
+    """
+
+    stem: str
+    title: str
+    lead: str
+    is_private: bool
+    pages: tuple[Page, ...]
+    drawings: tuple[Drawing, ...] = ()

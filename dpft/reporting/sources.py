@@ -1,9 +1,8 @@
-"""Opens the folder of a finished run, and refuses it unless all of its files say the same."""
+"""Reads the folder of a finished run: what each of its files says. No torch in here."""
 
 import dataclasses
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,24 @@ import yaml
 
 from dpft.accounting import Certificate, Publication, RunRecord
 from dpft.accounting.publication import Claim
-from dpft.accounting.run_record import SelectionStatus
 from dpft.charges import origin_of
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.held_out import metric_id
-from dpft.privacy import EvaluationStatus
-from dpft.rendering import rounded_up
+from dpft.preflight_statement import PREFLIGHT, PreflightStatement
+from dpft.reporting.guarantee import claim_at
+from dpft.reporting.kinds import Kind, kind_of
 from dpft.reporting.statement import Statement, read_statement
 from dpft.run_folder import RunFolder
 from dpft.verification import verify
 
-__all__ = ["Sources", "read_sources"]
+__all__ = ["Sources", "read_sources", "require_certified"]
 
-_TOLERANCE = 1e-9  # of numbers that were copied from one file to another
 _OF_METRICS = ("metrics", "metric_status", "epsilon", "delta", "dataset_id", "accountant")
 _OF_ENVIRONMENT = ("python", "platform", "versions", "commit")
 _OF_SETTINGS = ("adapter", "privacy", "task")
 _BASE_MODEL = "base model"
+_OF_PYTHON = ("environment.json", "report.md")
+_NO_METRICS: Mapping[str, Any] = {"metrics": {}, "metric_status": {}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,16 @@ class Sources:
     """What the files of one run say.
 
     Args:
+        kind: What made the folder.
         folder: The run folder.
         publication: Its certificate, verified.
         run: The run itself, among those of the certificate.
         claim: The guarantee of all runs, at the delta of the plan.
-        metrics: Content of metrics.json.
+        metrics: Content of metrics.json; without any metric where there is no such file.
         environment: Content of environment.json.
-        settings: Content of config.yaml.
+        settings: Content of config.yaml; empty where there is no such file.
         statement: What report.md says.
+        preflight: What preflight.json says; None where the certificate names no digest of it.
         reserved_as: Name of the run in its ledger, None if it is not known.
         base_model: Digest of the base model's weights, None if it is not known.
 
@@ -50,6 +52,7 @@ class Sources:
         Released values only.
     """
 
+    kind: Kind
     folder: RunFolder
     publication: Publication
     run: RunRecord
@@ -58,6 +61,7 @@ class Sources:
     environment: Mapping[str, Any]
     settings: Mapping[str, Any]
     statement: Statement
+    preflight: PreflightStatement | None
     reserved_as: str | None
     base_model: str | None
 
@@ -66,52 +70,110 @@ class Sources:
         """All runs that the guarantee counts."""
         return self.publication.certificate
 
+    @property
+    def name(self) -> str:
+        """Last part of the folder's place."""
+        return self.folder.path.resolve().name
+
+    @property
+    def checks(self) -> tuple[tuple[str, ...], ...]:
+        """Name, value, tolerance and verdict of each check before the first step."""
+        if self.preflight is None:
+            return self.statement.checks
+        return tuple(
+            (
+                " ".join(check.name.split()),
+                f"{check.value:.3g}",
+                f"{check.tolerance:.3g}",
+                "pass" if check.passed else "FAIL",
+            )
+            for check in self.preflight.checks or ()
+        )
+
 
 def read_sources(path: Path | str) -> Sources:
     """Read the folder of a finished run.
 
     Args:
-        path: Folder written by `dpft train`.
+        path: Folder written by `dpft train` or `dpft.fit`.
 
     Returns:
-        What its files say.
+        What its files say; whether they agree is asked by `dpft.reporting.reading`.
 
     Raises:
         ConfigurationError: If the run did not finish, or a file is of another version.
-        BrokenGuaranteeError: If the certificate does not hold for the weights beside it, or two
-            files disagree.
+        BrokenGuaranteeError: If the certificate does not hold for the weights beside it.
 
     Privacy:
-        Nothing, no data touched. A file that was edited gives no report
-        (`test_a_folder_that_was_edited_is_refused`), and neither does a metric of private records
-        without noise (`test_a_metric_that_is_neither_public_nor_noisy_is_refused`).
+        Nothing, no data touched.
     """
-    folder = RunFolder.open(path)
-    _require_certified(folder)
+    kind = kind_of(Path(path))
+    folder = _opened(Path(path), kind)
+    require_certified(folder.path)
     publication = Publication.from_json(folder.certificate.read_text(encoding="utf-8"))
     run = _own_run(publication.certificate)
-    sources = Sources(
+    has_settings = kind is Kind.RUN
+    return Sources(
+        kind=kind,
         folder=folder,
         publication=publication,
         run=run,
-        claim=_claim(publication, run),
-        metrics=_mapping(folder.metrics, _OF_METRICS),
+        claim=claim_at(publication, run.delta),
+        metrics=_mapping(folder.metrics, _OF_METRICS) if has_settings else _NO_METRICS,
         environment=_mapping(folder.path / "environment.json", _OF_ENVIRONMENT),
-        settings=_settings(folder.config),
+        settings=_settings(folder.config) if has_settings else {},
         statement=read_statement(folder.report.read_text(encoding="utf-8")),
+        preflight=_preflight(folder, publication),
         reserved_as=_reserved_as(folder),
         base_model=_base_model(folder),
     )
-    _require_agreement(sources)
-    return sources
 
 
-def _require_certified(folder: RunFolder) -> None:
-    failed = [each for each in verify(folder.path) if not each.passed]
+def _opened(path: Path, kind: Kind) -> RunFolder:
+    if kind is Kind.RUN:
+        return RunFolder.open(path)
+    folder = RunFolder(path)
+    if folder.metrics.exists():
+        raise ConfigurationError(
+            f"Expected {folder.metrics} to be absent. The run states that it was made in Python, "
+            "where no metrics are written. Take the folder as the run wrote it."
+        )
+    missing = [name for name in _OF_PYTHON if not (path / name).is_file()]
+    if missing:
+        raise ConfigurationError(
+            f"Expected run={path} to hold {', '.join(missing)}. The run did not finish. Name the "
+            "folder of a finished run, or train again."
+        )
+    return folder
+
+
+def _preflight(folder: RunFolder, publication: Publication) -> PreflightStatement | None:
+    """Read the file that `verify` compared with the certificate just now."""
+    if publication.preflight is None:
+        return None
+    text = (folder.adapter / PREFLIGHT).read_text(encoding="utf-8")
+    stated = PreflightStatement.from_json(text)
+    assert stated.digest == publication.preflight, "verified"
+    return stated
+
+
+def require_certified(folder: Path) -> None:
+    """Raise unless every claim of a certificate holds for what lies beside it.
+
+    Args:
+        folder: Folder of a run or of a merge.
+
+    Raises:
+        BrokenGuaranteeError: If one does not.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    failed = [each for each in verify(folder) if not each.passed]
     if failed:
         found = "; ".join(f"{each.check}: {each.found}" for each in failed)
         raise BrokenGuaranteeError(
-            f"Expected run={folder.path} to be as it was published ({found}). A report would "
+            f"Expected run={folder} to be as it was published ({found}). A report would "
             "promise what nobody certified. Take the folder as the run wrote it, with the version "
             "of dpft that wrote it."
         )
@@ -128,21 +190,6 @@ def _own_run(certificate: Certificate) -> RunRecord:
             "Which one this folder is of cannot be told. Name the folder of a single run."
         )
     return last[0]
-
-
-def _claim(publication: Publication, run: RunRecord) -> Claim:
-    accountant = publication.certificate.accountant
-    found = [
-        claim
-        for claim in publication.claims
-        if claim.delta == run.delta and claim.accountant == accountant
-    ]
-    if not found:
-        raise BrokenGuaranteeError(
-            f"Expected claims to state epsilon at delta={run.delta:g} by {accountant}. The number "
-            "that was published is not known. Take certificate.json as the run wrote it."
-        )
-    return found[0]
 
 
 def _mapping(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
@@ -184,80 +231,3 @@ def _base_model(folder: RunFolder) -> str | None:
         fingerprint = json.loads(next(lines, "{}")).get("fingerprint", {})
     digest = fingerprint.get(_BASE_MODEL)
     return digest if isinstance(digest, str) else None
-
-
-def _require_agreement(sources: Sources) -> None:
-    problems = [*_differences(sources), *_unpaid(sources)]
-    if problems:
-        raise BrokenGuaranteeError(
-            f"Expected the files of run={sources.folder.path} to agree: {'; '.join(problems)}. "
-            "One of them was edited, and a report cannot say which. Take the folder as the run "
-            "wrote it."
-        )
-
-
-def _differences(sources: Sources) -> Iterator[str]:
-    run, epsilon = sources.run, sources.claim.epsilon
-    known = {
-        "epsilon": epsilon if math.isfinite(epsilon) else None,
-        "delta": run.delta,
-        "dataset_id": run.dataset_id,
-        "accountant": run.accountant,
-        "adjacency": run.adjacency.value,
-        "num_records": run.num_records,
-        "expected_batch_size": run.expected_batch_size,
-    }
-    for name, value in known.items():
-        if not _same(sources.metrics.get(name, value), value):
-            yield f"metrics.json says {name}={sources.metrics[name]!r}, the certificate {value!r}"
-    asked = sources.settings["privacy"]
-    for name in ("delta", "dataset_id", "clip_norm", "accountant"):
-        if asked.get(name) is not None and not _same(asked[name], getattr(run, name)):
-            yield f"config.yaml says {name}={asked[name]!r}, the certificate {getattr(run, name)!r}"
-    if _present(sources.environment["versions"]) != dict(run.versions):
-        yield "environment.json and the certificate name different versions"
-    yield from _misstatements(sources)
-
-
-def _misstatements(sources: Sources) -> Iterator[str]:
-    """Compare the report that the run wrote with the certificate."""
-    statement, run = sources.statement, sources.run
-    if statement.is_private != sources.certificate.is_bounded:
-        yield "report.md and the certificate differ in whether anything is promised"
-    for name, said in {
-        "Guarantee": _guarantee(sources),
-        "Sampler": " ".join(run.sampler.split()),
-        "Randomness of sampling and noise": " ".join(run.generator.split()),
-    }.items():
-        if statement.rows.get(name) != said:
-            yield f"report.md says {name}={statement.rows.get(name)!r}, the certificate {said!r}"
-
-
-def _guarantee(sources: Sources) -> str:
-    if not sources.certificate.is_bounded:
-        return "none: epsilon is infinite"
-    spent = rounded_up(sources.claim.epsilon)
-    return f"**epsilon = {spent} at delta = {sources.claim.delta:.3g}**"
-
-
-def _unpaid(sources: Sources) -> Iterator[str]:
-    """Look for metrics that are neither public nor noisy and charged."""
-    run, statuses = sources.run, sources.metrics["metric_status"]
-    names = {each.run_id for each in sources.certificate.runs}
-    is_charged = metric_id(run.run_id) in names or run.selection is SelectionStatus.ACCOUNTED
-    for name in sources.metrics["metrics"]:
-        status = statuses.get(name, {}).get("status")
-        if status == EvaluationStatus.NOISY.value and is_charged:
-            continue
-        if status != EvaluationStatus.PUBLIC.value:
-            yield f"metric {name} is {status or 'of no status'}, and the certificate charges none"
-
-
-def _present(versions: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: version for name, version in versions.items() if version}
-
-
-def _same(found: object, known: object) -> bool:
-    if isinstance(found, float) and isinstance(known, float):
-        return math.isclose(found, known, rel_tol=_TOLERANCE)
-    return found == known

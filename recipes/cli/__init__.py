@@ -19,6 +19,7 @@ _UNEXPECTED = 1
 _USAGE = 2
 VERBS: dict[str, str] = {
     "account": "relate epsilon, noise, batch size and length, without training",
+    "audit": "try to prove the guarantee of a configuration wrong",
     "certificate": "show, verify or explain what an artefact may claim",
     "demo": "train with and without privacy on the embedded task, and compare",
     "doctor": "check versions, devices, data and the clipping engine",

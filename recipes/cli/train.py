@@ -178,8 +178,12 @@ def _say_how_to_go_on(folder: Path, words: Sequence[str], config: DictConfig, be
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # it holds something: then it stays
-        folder.rmdir()
+    """Remove the folder of a run that was refused, and those around it that Hydra made for it."""
+    here = Path.cwd()
+    made = [each for each in folder.parents if here in each.parents]
+    with suppress(OSError):  # one holds something: then it stays, and what is around it
+        for each in (folder, *made):
+            each.rmdir()
 
 
 @contextmanager

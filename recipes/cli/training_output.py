@@ -16,6 +16,11 @@ from dpft.run_folder import RunFolder
 
 __all__ = ["summary", "train_and_print", "train_with_progress"]
 
+_NO_METRICS = (
+    "metrics    none: set privacy.evaluation=public or noisy to say what one may cost, and name "
+    "held-out records"
+)
+
 
 def train_and_print(
     prepared: Prepared, folder: Path, config_yaml: str, booking: Booking | None = None
@@ -88,11 +93,15 @@ def summary(outcome: Outcome) -> str:
     return "\n".join(
         [
             f"guarantee  {guarantee}",
-            *(metrics or ["metrics    none: set privacy.evaluation to say what one may cost"]),
-            f"adapter    {outcome.folder.adapter}",
+            *(metrics or [_NO_METRICS]),
+            f"{_trained(outcome.folder):<10} {outcome.folder.adapter}",
             f"report     {outcome.folder.report}",
         ]
     )
+
+
+def _trained(folder: RunFolder) -> str:
+    return "model" if folder.holds_whole_model else "adapter"
 
 
 @contextmanager

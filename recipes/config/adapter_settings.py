@@ -1,6 +1,7 @@
 """The settings of every adapter method, under the option names of the method. No torch in here.
 
-What an option does in full stands with the method, in `dpft.adapters`.
+What an option does in full stands with the method, in `dpft.adapters`. One choice is no adapter:
+`full` trains the model itself.
 """
 
 from enum import Enum
@@ -19,6 +20,8 @@ __all__ = [
     "BottleneckSettings",
     "CompacterSettings",
     "FfaLoraSettings",
+    "FullName",
+    "FullSettings",
     "Ia3Settings",
     "LoraSettings",
     "PlacementName",
@@ -60,6 +63,12 @@ class PromptInitName(str, Enum):
     SOURCE = "source"
     TEXT = "text"
     VOCABULARY = "vocabulary"
+
+
+class FullName(str, Enum):
+    """The choice that is no adapter: every weight of the model is trained."""
+
+    FULL = "full"
 
 
 @validated
@@ -201,6 +210,20 @@ class FfaLoraSettings:
 
 
 @validated
+class FullSettings:
+    """Full fine-tuning: every weight is trained; there is nothing to choose.
+
+    Args:
+        name: The choice.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+
+    name: FullName = FullName.FULL
+
+
+@validated
 class Ia3Settings:
     """(IA)³.
 
@@ -292,6 +315,7 @@ AdapterSettings: TypeAlias = (
     | BottleneckSettings
     | CompacterSettings
     | FfaLoraSettings
+    | FullSettings
     | Ia3Settings
     | LoraSettings
     | PrefixSettings
@@ -305,6 +329,7 @@ ADAPTER_CLASSES: dict[str, type[Any]] = {
     AdapterName.BOTTLENECK.value: BottleneckSettings,
     AdapterName.COMPACTER.value: CompacterSettings,
     AdapterName.FFA_LORA.value: FfaLoraSettings,
+    FullName.FULL.value: FullSettings,
     AdapterName.IA3.value: Ia3Settings,
     AdapterName.LORA.value: LoraSettings,
     AdapterName.PREFIX.value: PrefixSettings,

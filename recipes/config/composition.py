@@ -182,11 +182,11 @@ def _settings(plain: dict[str, Any]) -> TrainSettings:
 
 def _qualified(message: str, section: str) -> str:
     """Name a field as the command line does: epsilon becomes privacy.epsilon."""
-    found = re.match(r"Expected (\w+)=", message)
+    found = re.match(r"Expected ([\w.]+)=", message)
     if found is None:
         return message
-    field = found[1]
-    return re.sub(rf"^(Expected ){field}=|( Change ){field}\.$", _qualify(section, field), message)
+    field, known = found[1], re.escape(found[1])
+    return re.sub(rf"^(Expected ){known}=|( Change ){known}\.$", _qualify(section, field), message)
 
 
 def _qualify(section: str, field: str) -> Callable[["re.Match[str]"], str]:

@@ -14,9 +14,10 @@ from dpft.configuration import validated
 from dpft.optim import Optim
 from dpft.performance import Performance
 from dpft.privacy import Privacy
-from dpft.recipes.config.adapter_settings import AdapterSettings
+from dpft.recipes.config.adapter_settings import AdapterSettings, FullSettings
 from dpft.recipes.config.generation import Generation
 from dpft.recipes.tasks import TaskSettings
+from dpft.tracking import TrackerName
 
 __all__ = [
     "Architecture",
@@ -109,6 +110,7 @@ class RunSettings:
         log_every: Steps between two lines of run.log.
         checkpoint_every: Steps between two checkpoints. Unset: about ten in a run.
         resume: Folder of an interrupted run to continue; all else as when it started.
+        trackers: What the run reports to, as in [tensorboard]; nothing by default.
 
     Privacy:
         Nothing, no data touched.
@@ -118,6 +120,7 @@ class RunSettings:
     log_every: _PositiveInt = 10
     checkpoint_every: _PositiveInt | None = None
     resume: str | None = None
+    trackers: tuple[TrackerName, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,6 +151,11 @@ class TrainSettings:
     run: RunSettings
     generation: Generation = dataclasses.field(default_factory=Generation)
     model: str | None = None
+
+    @property
+    def trains_whole_model(self) -> bool:
+        """Whether every weight is trained, without an adapter."""
+        return isinstance(self.adapter, FullSettings)
 
     def adapter_options(self) -> dict[str, Any]:
         """Return the adapter's options under the method's names, without those that are unset."""

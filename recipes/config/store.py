@@ -103,4 +103,7 @@ def _plain_type(hint: Any) -> Any:
         parts = [_plain_type(part) for part in typing.get_args(hint) if part is not type(None)]
         assert len(parts) == 1, f"only one type or None can be configured, not {hint}"
         return typing.Optional[parts[0]]  # noqa: UP045 - made at run time
+    if typing.get_origin(hint) is tuple:
+        # a callable form of tuple[...], whose parts are known at run time only
+        return tuple.__class_getitem__(tuple(map(_plain_type, typing.get_args(hint))))
     return hint

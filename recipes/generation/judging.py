@@ -7,6 +7,7 @@ from typing import Any
 
 from dpft.privacy import EvaluationStatus
 from dpft.recipes.generation.beam import generate
+from dpft.recipes.held_out_records import metric_of
 from dpft.recipes.metrics.accuracy import Metrics
 from dpft.recipes.metrics.measurement import measure, refuse_private
 from dpft.recipes.metrics.registry import metric
@@ -18,7 +19,6 @@ from dpft.recipes.text_targets import prompt_tokens, shortened
 
 __all__ = ["judge_texts", "words_apart"]
 
-_DEFAULT_METRIC = "bleu"
 _WORDS_APART = {"dart"}  # metrics whose references are tokenised in lower case, as the papers' are
 _FILE = "generations.jsonl"
 
@@ -47,7 +47,7 @@ def judge_texts(
     status = prepared.privacy.evaluation
     if status is None or status is EvaluationStatus.NONE:
         return Metrics()
-    name = getattr(prepared.task, "metric", _DEFAULT_METRIC)
+    name = metric_of(prepared.task)
     refuse_private(name, status)
     task = prepared.task
     pair = prepared.traits.pair_field

@@ -13,6 +13,7 @@ from dpft.recipes.metrics.scorer import Kind, Rows, Scorer
 
 __all__ = ["cider_scorer"]
 
+_FEWEST = 2
 _ORDERS = 4
 _SIGMA = 6.0
 _SCALE = 10.0
@@ -41,11 +42,12 @@ def cider_scorer() -> Scorer:
         statistics=_cider_rows,
         score=lambda rows: {"cider": float(rows.mean())},
         signature=lambda _: f"cider|variant:d|sigma:{_SIGMA:g}|{caption_words_signature()}",
+        fewest=_FEWEST,
     )
 
 
 def _cider_rows(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Rows:
-    if len(predictions) < 2:
+    if len(predictions) < _FEWEST:
         raise ConfigurationError(
             "Expected predictions to hold at least two records. CIDEr weighs n-grams by the share "
             "of records without them, and of one record all weights are 0. Pass the whole split."

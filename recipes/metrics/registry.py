@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dpft.recipes.metrics.record_metric import RecordMetric
     from dpft.recipes.metrics.scorer import Scorer
 
-__all__ = ["glue_metric", "glue_tasks", "metric", "metrics", "register"]
+__all__ = ["fewest_records", "glue_metric", "glue_tasks", "metric", "metrics", "register"]
 
 _HERE = "dpft.recipes.metrics"
 _METRICS: dict[str, str] = {}
@@ -133,6 +133,25 @@ def glue_metric(task: str) -> "RecordMetric":
     if task not in _GLUE:
         raise _unknown("glue task", task, glue_tasks())
     return RecordMetric(f"glue_{task}", together(*(_scorer(figure) for figure in _GLUE[task])))
+
+
+def fewest_records(name: str) -> int:
+    """Return how many records a metric is defined for at least.
+
+    Args:
+        name: Name of a registered metric.
+
+    Raises:
+        ConfigurationError: If no metric of that name is registered.
+
+    Privacy:
+        Nothing, no data touched.
+
+    Example:
+        >>> fewest_records("bleu"), fewest_records("cider")
+        (1, 2)
+    """
+    return _scorer(name).fewest
 
 
 def _scorer(name: str) -> "Scorer":

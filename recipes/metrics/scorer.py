@@ -42,6 +42,7 @@ class Scorer:
         score: Maps rows to one number per figure. It depends on the rows as a set, not on their
             order, and accepts rows that stand there several times.
         signature: Maps references to what must be printed beside the figures: options, versions.
+        fewest: Records that it is defined for at least, >= 1.
 
     Privacy:
         Rows and figures depend on the records and carry no noise: they may be published for
@@ -54,6 +55,7 @@ class Scorer:
     statistics: Callable[[Sequence[Any], Sequence[Any]], Rows]
     score: Callable[[Rows], dict[str, float]]
     signature: Callable[[Sequence[Any]], str]
+    fewest: int = 1
 
 
 def together(*parts: Scorer) -> Scorer:
@@ -87,4 +89,5 @@ def together(*parts: Scorer) -> Scorer:
         statistics=statistics,
         score=score,
         signature=lambda references: " ; ".join(part.signature(references) for part in parts),
+        fewest=max(part.fewest for part in parts),
     )

@@ -3,6 +3,7 @@
 import os
 import re
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from dpft.configuration import validated
 from dpft.errors import ConfigurationError
 from dpft.privacy import EvaluationStatus
 from dpft.recipes.tasks.corpora import CORPORA, CorpusName
+from dpft.recipes.tasks.published import status_of_copy
 from dpft.recipes.tasks.sst2 import HUB_MODEL
 from dpft.recipes.tasks.tables import labelled_rows, read_rows, table_in
 from dpft.recipes.tasks.task import Row, Split, register
@@ -63,21 +65,30 @@ class CorpusTask:
         settings: Which corpus, and what it is judged by.
 
     Privacy:
-        The corpora are public benchmarks, hence metrics cost nothing; the training rows are treated
-        as private. Which rows are kept back depends on their position in the published file
+        The corpora are public benchmarks, hence metrics cost nothing, as long as the records are
+        the published ones (`dpft.recipes.tasks.published`); the training rows are treated as
+        private. Which rows are kept back depends on their position in the published file
         alone: what stands in one row moves no other (`tests/recipes/test_corpus.py`).
     """
 
     name = "corpus"
     text_field = "text"
     label_field = "label"
-    evaluation: EvaluationStatus | None = EvaluationStatus.PUBLIC
 
     def __init__(self, settings: CorpusSettings) -> None:
         self._settings = settings
         self._corpus = CORPORA[settings.corpus]
         self.labels = self._corpus.labels
         self.descriptions = self._corpus.descriptions
+
+    @cached_property
+    def evaluation(self) -> EvaluationStatus | None:
+        """What a metric costs: nothing on published records, unknown on others in their format."""
+        by_test = self._settings.judged_by is JudgedBy.TEST
+        stem = self._corpus.test if by_test else self._corpus.train
+        file = None if self._settings.path is None else self._file(stem)
+        columns = self._columns(labelled=by_test or self._corpus.is_labelled)
+        return status_of_copy(self._settings.path, file, columns)
 
     def problems(self) -> list[str]:
         """Return what is wrong with the place of the files, without reading any record."""
@@ -114,8 +125,7 @@ class CorpusTask:
     def _rows(self, stem: str, *, labelled: bool) -> list[Row | None]:
         """Return the rows of a file in their order, None for one without a word."""
         path, text, domains = self._file(stem), self._corpus.text_column, self._corpus.domains
-        columns = [text, *(["label"] if labelled else []), *(["domain"] if domains else [])]
-        rows = read_rows(path, columns)
+        rows = read_rows(path, self._columns(labelled=labelled))
         if domains:
             rows = [row for row in rows if row["domain"] in domains]
         worded = [bool(_plain(str(row[text]))) for row in rows]
@@ -126,6 +136,10 @@ class CorpusTask:
             said = [{"text": row[text], "label": 0} for row in said]
         following = iter(said)
         return [next(following) if is_worded else None for is_worded in worded]
+
+    def _columns(self, *, labelled: bool) -> list[str]:
+        domain = ["domain"] if self._corpus.domains else []
+        return [self._corpus.text_column, *(["label"] if labelled else []), *domain]
 
     def _index(self, value: Any) -> int | None:
         known = isinstance(value, int) and 0 <= value < len(self.labels)

@@ -8,7 +8,7 @@ of it, or four fifths of the complete development files.
 import hashlib
 from collections.abc import Iterator
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,15 +16,13 @@ from dpft.configuration import validated
 from dpft.errors import ConfigurationError
 from dpft.privacy import EvaluationStatus
 from dpft.recipes.tasks.glue_tasks import GLUE, GlueTask
-from dpft.recipes.tasks.places import (
-    ASSETS_VARIABLE,
-    assets_folder,
-    default_encoder,
-    hub_is_allowed,
-)
+from dpft.recipes.tasks.hub import HubPlace, hub_problems, hub_rows
+from dpft.recipes.tasks.places import assets_folder, default_encoder
+from dpft.recipes.tasks.published import status_of_copy
 from dpft.recipes.tasks.tables import (
     FORMATS,
     first_problems,
+    is_text,
     read_rows,
     row_problem,
 )
@@ -90,20 +88,27 @@ class Glue:
         settings: Where it is.
 
     Privacy:
-        The benchmark is public, hence metrics on its development records cost nothing. The split
+        The benchmark is public, hence metrics on its development records cost nothing; on other
+        records in its format nobody knows (`dpft.recipes.tasks.published`). The split
         of development files reads one record at a time.
     """
 
     text_field = "text"
     descriptions: tuple[tuple[str, ...], ...] = ()
     label_field = "label"
-    evaluation: EvaluationStatus | None = EvaluationStatus.PUBLIC
 
     def __init__(self, task: GlueTask, settings: GlueSettings) -> None:
         self._task = task
         self._settings = settings
         self.name = settings.name
         self.labels = task.labels
+
+    @cached_property
+    def evaluation(self) -> EvaluationStatus | None:
+        """What a metric costs: nothing on published records, unknown on others in their format."""
+        path = self._settings.path
+        file = None if path is None else _found(Path(path), self._judged_by())
+        return status_of_copy(path, file, self._task.columns)
 
     @property
     def traits(self) -> Traits:
@@ -123,7 +128,7 @@ class Glue:
         """Return what is wrong with the place of the files, without reading any record."""
         folder = self._folder()
         if folder is None:
-            return [] if hub_is_allowed() else [self._nowhere()]
+            return hub_problems(self._on_the_hub, self.name)
         missing = [stem for stem in self._development() if _found(folder, stem) is None]
         return [
             f"Expected folder={folder} to hold {stem} as {', '.join(FORMATS)}. {self.name} is "
@@ -143,12 +148,14 @@ class Glue:
         """
         folder = self._folder()
         if folder is None:
-            return self._from_hub(split)
+            stem = "train" if split is Split.TRAIN else self._judged_by()
+            rows = hub_rows(self._on_the_hub, stem, self.name)
+            return self._checked(Path(_HUB_NAME), rows)
         if self._is_split(folder):
             kept = split is Split.VALIDATION
             stems = (self._judged_by(),) if kept else self._development()
-            rows = (row for stem in stems for row in self._read(folder, stem))
-            return [row for row in rows if _is_held_out(row) is kept]
+            read = (row for stem in stems for row in self._read(folder, stem))
+            return [row for row in read if _is_held_out(row) is kept]
         if split is Split.VALIDATION:
             return self._read(folder, self._judged_by())
         return self._read(folder, "train_part" if self._is_part(folder) else "train")
@@ -173,7 +180,9 @@ class Glue:
                 f"Expected folder={folder} to hold {stem}. There is nothing to read. Correct "
                 "task.path."
             )
-        rows = read_rows(path, self._task.columns)
+        return self._checked(path, read_rows(path, self._task.columns))
+
+    def _checked(self, path: Path, rows: list[Row]) -> list[Row]:
         problems = list(self._problems_of(path, rows))
         if problems:
             raise ConfigurationError(first_problems(problems))
@@ -185,18 +194,16 @@ class Glue:
             if self._task.value(row["label"]) is None:
                 yield row_problem(path, number, "label", rule)
             for column in self._task.texts:
-                if not isinstance(row[column], str):
-                    yield row_problem(path, number, column, "hold text")
+                if not is_text(row[column]):
+                    yield row_problem(path, number, column, "hold text in Unicode")
 
     def _fields(self, row: Row) -> Row:
         fields = {"text": row[self._task.first], "label": self._task.value(row["label"])}
         return fields | ({"pair": row[self._task.second]} if self._task.second else {})
 
-    def _from_hub(self, split: Split) -> list[Row]:
-        from datasets import load_dataset
-
-        stem = "train" if split is Split.TRAIN else self._judged_by()
-        return [self._fields(row) for row in load_dataset(_HUB_NAME, self.name, split=stem)]
+    @property
+    def _on_the_hub(self) -> HubPlace:
+        return HubPlace(_HUB_NAME, self.name)
 
     def _folder(self) -> Path | None:
         if self._settings.path is not None:
@@ -204,13 +211,6 @@ class Glue:
         assets = assets_folder()
         local = None if assets is None else assets / "data" / "glue" / self.name
         return local if local is not None and local.is_dir() else None
-
-    def _nowhere(self) -> str:
-        return (
-            f"Expected task.path or {ASSETS_VARIABLE} to say where {self.name} is. The Hub is "
-            "switched off by HF_HUB_OFFLINE. Set task.path to a folder with train.parquet and "
-            "validation.parquet, or try task=embedded."
-        )
 
 
 def _found(folder: Path, stem: str) -> Path | None:

@@ -13,7 +13,7 @@ from dpft.errors import ConfigurationError
 from dpft.privacy import EvaluationStatus
 from dpft.recipes.linearisation import linearise
 from dpft.recipes.tasks.ownership import OWNER_FIELD, Ownership
-from dpft.recipes.tasks.tables import FORMATS, first_problems, read_rows, row_problem
+from dpft.recipes.tasks.tables import FORMATS, first_problems, is_text, read_rows, row_problem
 from dpft.recipes.tasks.task import Row, Split
 from dpft.recipes.tasks.traits import TaskKind, Traits
 from dpft.users import owners_in
@@ -199,9 +199,8 @@ class OwnFilesTask:
         if kind is TaskKind.TEXT:
             return _Target(_text, _TEXT)
         indices = {label: index for index, label in enumerate(self.labels)}
-        return _Target(
-            lambda value: indices.get(_label(value) or ""), "be one of the declared labels"
-        )
+        rule = "be one of the declared labels (task.labels)"
+        return _Target(lambda value: indices.get(_label(value) or ""), rule)
 
     def _labels_of_training_file(self) -> tuple[str, ...]:
         path, column = self._file(Split.TRAIN), self._files.layout.target
@@ -283,9 +282,7 @@ def _number(value: Any) -> float | None:
 
 def _text(value: Any) -> str | None:
     """Return text, None if it is empty or no Unicode, as half of a surrogate pair in JSON is."""
-    if not isinstance(value, str) or not value.strip():
-        return None
-    return value if not any("\ud800" <= sign <= "\udfff" for sign in value) else None
+    return value if is_text(value) and value.strip() else None
 
 
 def _table(value: Any) -> Any:

@@ -1,23 +1,21 @@
 """SST-2 of GLUE: sentiment of film reviews, a public benchmark."""
 
+from functools import cached_property
 from pathlib import Path
 
 from dpft.configuration import validated
 from dpft.errors import ConfigurationError
 from dpft.privacy import EvaluationStatus
-from dpft.recipes.tasks.places import (
-    ASSETS_VARIABLE,
-    HUB_MODEL,
-    assets_folder,
-    default_encoder,
-    hub_is_allowed,
-)
+from dpft.recipes.tasks.hub import HubPlace, hub_problems, hub_rows
+from dpft.recipes.tasks.places import HUB_MODEL, assets_folder, default_encoder
+from dpft.recipes.tasks.published import status_of_copy
 from dpft.recipes.tasks.tables import labelled_rows, read_rows, table_in
 from dpft.recipes.tasks.task import Row, Split, register
 
 __all__ = ["HUB_MODEL", "Sst2", "Sst2Settings"]
 
-_HUB_NAME = "nyu-mll/glue"
+_COLUMNS = ("sentence", "label")
+_ON_THE_HUB = HubPlace("nyu-mll/glue", "sst2")
 # What anybody would call a bad or a good film; written down before any record was looked at.
 _WORDS = (
     ("awful", "bad", "boring", "disappointing", "dull", "negative", "poor", "stupid", "terrible"),
@@ -50,7 +48,8 @@ class Sst2:
         settings: Where it is.
 
     Privacy:
-        The benchmark is public, hence metrics on its validation split cost nothing.
+        The benchmark is public, hence metrics on its validation split cost nothing; on other
+        records in its format nobody knows (`dpft.recipes.tasks.published`).
     """
 
     name = "sst2"
@@ -60,16 +59,22 @@ class Sst2:
         tuple(frame.format(word) for frame in _FRAMES for word in words) for words in _WORDS
     )
     label_field = "label"
-    evaluation: EvaluationStatus | None = EvaluationStatus.PUBLIC
 
     def __init__(self, settings: Sst2Settings) -> None:
         self._settings = settings
+
+    @cached_property
+    def evaluation(self) -> EvaluationStatus | None:
+        """What a metric costs: nothing on published records, unknown on others in their format."""
+        path = self._settings.path
+        file = None if path is None else table_in(Path(path), Split.VALIDATION.value)
+        return status_of_copy(path, file, _COLUMNS)
 
     def problems(self) -> list[str]:
         """Return what is wrong with the place of the files, without reading any record."""
         folder = self._folder()
         if folder is None:
-            return [] if hub_is_allowed() else [_nowhere()]
+            return hub_problems(_ON_THE_HUB, self.name)
         try:
             for split in Split:
                 table_in(folder, split.value)
@@ -89,9 +94,11 @@ class Sst2:
         """
         folder = self._folder()
         if folder is None:
-            return _from_hub(split)
-        path = table_in(folder, split.value)
-        rows = read_rows(path, ("sentence", "label"))
+            path = Path(_ON_THE_HUB.repository)
+            rows = hub_rows(_ON_THE_HUB, split.value, self.name)
+        else:
+            path = table_in(folder, split.value)
+            rows = read_rows(path, _COLUMNS)
         return labelled_rows(path, rows, text="sentence", label="label", index_of=_index)
 
     def _folder(self) -> Path | None:
@@ -102,24 +109,9 @@ class Sst2:
         return local if local is not None and local.is_dir() else None
 
 
-def _nowhere() -> str:
-    return (
-        f"Expected task.path or {ASSETS_VARIABLE} to say where SST-2 is. The Hub is switched off "
-        "by HF_HUB_OFFLINE. Set task.path to a folder with train.parquet and validation.parquet, "
-        "or try task=embedded."
-    )
-
-
 def _index(value: object) -> int | None:
     text = str(value)
     return int(text) if text in {"0", "1"} else None
-
-
-def _from_hub(split: Split) -> list[Row]:
-    from datasets import load_dataset
-
-    loaded = load_dataset(_HUB_NAME, "sst2", split=split.value)
-    return [{"text": row["sentence"], "label": row["label"]} for row in loaded]
 
 
 register("sst2", Sst2Settings, Sst2)

@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -15,9 +15,11 @@ from dpft.configuration import validated
 from dpft.errors import ConfigurationError
 from dpft.privacy import EvaluationStatus
 from dpft.recipes.linearisation import linearise
+from dpft.recipes.tasks.hub import HubPlace, hub_problems, hub_rows
 from dpft.recipes.tasks.ownership import OWNER_FIELD
+from dpft.recipes.tasks.published import status_of_copy
 from dpft.recipes.tasks.references import References, note_on, owned_by_table
-from dpft.recipes.tasks.tables import first_problems, read_rows, row_problem, table_in
+from dpft.recipes.tasks.tables import first_problems, is_text, read_rows, row_problem, table_in
 from dpft.recipes.tasks.task import Row, Split, register
 from dpft.recipes.tasks.traits import TaskKind, Traits
 
@@ -31,6 +33,8 @@ __all__ = [
 
 HUB_DECODER = "openai-community/gpt2"
 _ASSETS_VARIABLE = "DPFT_ASSETS"
+_CONVERTED = "refs/convert/parquet"  # both repositories hold a script, which is not run
+_EMBEDDED = "embedded_table_to_text"
 _CUT = "Tables longer than the model takes were cut (task.truncate=true)."
 _SLOT = re.compile(r"(\w[\w ]*)\[([^\]]*)\]")
 # As in the files of Li and Liang 2021, which the papers on GPT-2 share.
@@ -77,10 +81,13 @@ class TableCorpus:
     Args:
         folder: Its folder below the data folder.
         train: Names of the training file without ending, the first that exists is read.
-        columns: Columns of the files.
-        tables: Turns a file's rows into tables as text with their references, and names the rows
-            that are malformed.
+        table: Column of the table.
+        texts: Column of its references.
+        read_table: Turns the value of the one into a line of text, None if it is malformed.
+        read_texts: Turns the value of the other into texts, None if it is malformed.
+        rules: What is asked of either column, for messages.
         metric: Name of its metric.
+        hub: Where it stands on the Hub, None if nowhere in a form that is read.
         notes: Public sentences on the data.
 
     Privacy:
@@ -89,10 +96,45 @@ class TableCorpus:
 
     folder: str
     train: tuple[str, ...]
-    columns: tuple[str, ...]
-    tables: Callable[[Path, Sequence[Row]], list[_TABLE]]
+    table: str
+    texts: str
+    read_table: Callable[[Any], str | None]
+    read_texts: Callable[[Any], list[str] | None]
+    rules: tuple[str, str]
     metric: str
+    hub: HubPlace | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        """Columns of the files."""
+        return self.table, self.texts
+
+    def tables(self, path: Path, rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+        """Return tables as text with their references.
+
+        Args:
+            path: File the rows came from, for messages.
+            rows: The rows.
+
+        Raises:
+            ConfigurationError: If a table or a text is malformed; the first few rows are named.
+
+        Privacy:
+            Keeps raw records. Messages name rows and columns, never content
+            (`test_malformed_files_give_our_own_errors_and_never_quote`).
+        """
+        tables: list[_TABLE] = []
+        problems = []
+        for number, row in enumerate(rows, 1):
+            read = self.read_table(row[self.table]), self.read_texts(row[self.texts])
+            wrong = [place for place, value in enumerate(read) if value is None]
+            problems += [
+                row_problem(path, number, self.columns[place], self.rules[place]) for place in wrong
+            ]
+            tables.append((read[0] or "", read[1] or []))
+        _refuse(problems)
+        return tables
 
 
 class TableCorpusTask:
@@ -103,8 +145,9 @@ class TableCorpusTask:
         settings: Where it is, and what a record of it is.
 
     Privacy:
-        The benchmarks are public, hence metrics cost nothing; the training rows are treated as
-        private. What a record is follows `task.references`
+        The benchmarks are public, hence metrics cost nothing; other records in their format, in a
+        folder of one's own, are not, until somebody says so (`dpft.recipes.tasks.published`). The
+        training rows are treated as private. What a record is follows `task.references`
         (`tests/recipes/test_table_corpora.py`).
     """
 
@@ -112,13 +155,20 @@ class TableCorpusTask:
     label_field = "label"
     labels: tuple[str, ...] = ("text",)
     descriptions: tuple[tuple[str, ...], ...] = ()
-    evaluation: EvaluationStatus | None = EvaluationStatus.PUBLIC
 
     def __init__(self, corpus: TableCorpus, settings: TableCorpusSettings) -> None:
         self._corpus = corpus
         self._settings = settings
         self.name = settings.name
         self.metric = corpus.metric
+        self.judged = settings.judged
+
+    @cached_property
+    def evaluation(self) -> EvaluationStatus | None:
+        """What a metric costs: nothing on published records, unknown on others in their format."""
+        path = self._settings.path
+        file = None if path is None else self._file(Split.VALIDATION)
+        return status_of_copy(path, file, self._corpus.columns)
 
     @property
     def traits(self) -> Traits:
@@ -139,6 +189,8 @@ class TableCorpusTask:
     def problems(self) -> list[str]:
         """Return what is wrong with the place of the files, without reading any record."""
         try:
+            if self._hub is not None:
+                return hub_problems(self._hub, self.name)
             for split in Split:
                 self._file(split)
         except ConfigurationError as error:
@@ -158,15 +210,30 @@ class TableCorpusTask:
         Privacy:
             Reads raw records; nothing is released, and messages never quote a record.
         """
-        path = self._file(split)
-        tables = self._corpus.tables(path, read_rows(path, self._corpus.columns))
+        path, read = self._read(split)
+        tables = self._corpus.tables(path, read)
         if split is Split.VALIDATION:
             tables = _spread(_scored(tables), self._settings.judged)
         else:
-            _refuse_empty(path, tables)
+            _refuse_empty(path, self._corpus.texts, tables)
         rows = [{"text": table, "label": text} for table, texts in tables for text in texts]
         owned = split is Split.TRAIN and self._settings.references is References.ONE_RECORD
         return owned_by_table(rows) if owned else rows
+
+    @property
+    def _hub(self) -> HubPlace | None:
+        """Where to read on the Hub; None where a folder is given."""
+        given = self._settings.path or os.environ.get(_ASSETS_VARIABLE)
+        return None if given else self._corpus.hub
+
+    def _read(self, split: Split) -> tuple[Path, list[Row]]:
+        """Return the rows of a split, and what they are called in messages."""
+        if self._hub is not None:
+            judged = self._settings.judged_on.value
+            stem = judged if split is Split.VALIDATION else split.value
+            return Path(self._hub.repository), hub_rows(self._hub, stem, self.name)
+        path = self._file(split)
+        return path, read_rows(path, self._corpus.columns)
 
     def _file(self, split: Split) -> Path:
         folder = self._folder()
@@ -187,38 +254,45 @@ class TableCorpusTask:
             raise ConfigurationError(
                 f"Expected task.path or {_ASSETS_VARIABLE} to say where {self.name} is. Nothing is "
                 "fetched. Set task.path to a folder with train.parquet and validation.parquet, or "
-                "try task=embedded_table_to_text."
+                f"try task={_EMBEDDED}."
             )
         return Path(assets) / "data" / "nlg" / self._corpus.folder
 
 
-def _e2e_tables(path: Path, rows: Sequence[Row]) -> list[_TABLE]:
-    tables: list[_TABLE] = []
-    problems = []
-    for number, row in enumerate(rows, 1):
-        text = row["meaning_representation"]
-        slots = _SLOT.findall(text) if isinstance(text, str) else []
-        if not slots or ", ".join(f"{name}[{value}]" for name, value in slots) != text:
-            rule = "list slots as name[value]"
-            problems.append(row_problem(path, number, "meaning_representation", rule))
-        table = linearise([(_SLOT_NAMES.get(name, name), value) for name, value in slots])
-        tables.append((table, [row["human_reference"]]))
-    _refuse(problems)
-    return tables
+def _e2e_table(value: Any) -> str | None:
+    """Return a meaning representation as one line, None if it is none."""
+    slots = _SLOT.findall(value) if is_text(value) else []
+    if not slots or ", ".join(f"{name}[{held}]" for name, held in slots) != value:
+        return None
+    return linearise([(_SLOT_NAMES.get(name, name), held) for name, held in slots])
 
 
-def _triple_tables(path: Path, rows: Sequence[Row], *, lower: bool) -> list[_TABLE]:
-    tables: list[_TABLE] = []
-    problems = []
-    for number, row in enumerate(rows, 1):
-        triples = row["tripleset"]
-        if not triples or any(len(triple) != 3 for triple in triples):
-            problems.append(row_problem(path, number, "tripleset", "list triples"))
-            continue
-        table = linearise([(s, r.lower() if lower else r, o) for s, r, o in triples])
-        tables.append((table, [reference["text"] for reference in row["annotations"]]))
-    _refuse(problems)
-    return tables
+def _triple_table(value: Any, *, lower: bool) -> str | None:
+    """Return a set of triples as one line, None if it is none."""
+    if not isinstance(value, list) or not value:
+        return None
+    if not all(isinstance(triple, list) and len(triple) == 3 for triple in value):
+        return None
+    if not all(is_text(cell) for triple in value for cell in triple):
+        return None
+    return linearise([(s, r.lower() if lower else r, o) for s, r, o in value])
+
+
+def _one_text(value: Any) -> list[str] | None:
+    return [value] if is_text(value) else None
+
+
+def _annotated_texts(value: Any) -> list[str] | None:
+    """Return the texts of annotations, None if they are none; an empty text is one.
+
+    The Hub writes a list of annotations as one, of lists.
+    """
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        value = [{"text": text} for text in value["text"]]
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        return None
+    texts = [each.get("text") for each in value]
+    return texts if all(map(is_text, texts)) else None
 
 
 def _refuse(problems: list[str]) -> None:
@@ -226,12 +300,12 @@ def _refuse(problems: list[str]) -> None:
         raise ConfigurationError(first_problems(problems))
 
 
-def _refuse_empty(path: Path, tables: Sequence[_TABLE]) -> None:
+def _refuse_empty(path: Path, column: str, tables: Sequence[_TABLE]) -> None:
     _refuse(
         [
-            row_problem(path, number, "reference", "hold text that is not empty")
+            row_problem(path, number, column, "hold text that is not empty")
             for number, (_, texts) in enumerate(tables, 1)
-            if not texts or not all(map(_says_something, texts))
+            if not texts or not all(map(str.strip, texts))
         ]
     )
 
@@ -243,12 +317,8 @@ def _scored(tables: Sequence[_TABLE]) -> list[_TABLE]:
     """
     found: dict[str, list[str]] = {}
     for table, texts in tables:
-        found.setdefault(table, []).extend(filter(_says_something, texts))
+        found.setdefault(table, []).extend(text for text in texts if text.strip())
     return [(table, texts) for table, texts in found.items() if texts]
-
-
-def _says_something(text: object) -> bool:
-    return isinstance(text, str) and bool(text.strip())
 
 
 def _spread(tables: list[_TABLE], most: int | None) -> list[_TABLE]:
@@ -256,28 +326,37 @@ def _spread(tables: list[_TABLE], most: int | None) -> list[_TABLE]:
     return tables if most is None or not tables else tables[:: -(-len(tables) // most)]
 
 
-_TRIPLE_COLUMNS = ("tripleset", "annotations")
+_OF_TRIPLES: dict[str, Any] = {
+    "table": "tripleset",
+    "texts": "annotations",
+    "read_texts": _annotated_texts,
+    "rules": ("list triples of texts", "list annotations with a text each"),
+    "metric": "dart",
+}
 _CORPORA = {
     "dart": TableCorpus(
         folder="dart",
         train=("train", "train_part_webnlg_e2e"),
-        columns=_TRIPLE_COLUMNS,
-        tables=partial(_triple_tables, lower=True),
-        metric="dart",
+        read_table=partial(_triple_table, lower=True),
+        hub=HubPlace("Yale-LILY/dart", revision=_CONVERTED, instead=_EMBEDDED),
+        **_OF_TRIPLES,
     ),
     "e2e": TableCorpus(
         folder="e2e",
         train=("train",),
-        columns=("meaning_representation", "human_reference"),
-        tables=_e2e_tables,
+        table="meaning_representation",
+        texts="human_reference",
+        read_table=_e2e_table,
+        read_texts=_one_text,
+        hub=HubPlace("tuetschek/e2e_nlg", revision=_CONVERTED, instead=_EMBEDDED),
+        rules=("list slots as name[value]", "hold text in Unicode"),
         metric="e2e",
     ),
     "webnlg": TableCorpus(
         folder="webnlg_2017",
         train=("train",),
-        columns=_TRIPLE_COLUMNS,
-        tables=partial(_triple_tables, lower=False),
-        metric="dart",
+        read_table=partial(_triple_table, lower=False),
+        **_OF_TRIPLES,
     ),
 }
 

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dpft.recipes.tasks.task import Row
 __all__ = [
     "FORMATS",
     "first_problems",
+    "is_text",
     "labelled_rows",
     "read_rows",
     "row_problem",
@@ -107,7 +109,7 @@ def labelled_rows(
     checked: list[Row] = []
     for number, row in enumerate(rows, 1):
         index = index_of(row[label])
-        if not isinstance(row[text], str) or not row[text].strip():
+        if not is_text(row[text]) or not row[text].strip():
             problems.append(row_problem(path, number, text, "hold text that is not empty"))
         if index is None:
             problems.append(row_problem(path, number, label, "be one of the declared labels"))
@@ -115,6 +117,22 @@ def labelled_rows(
     if problems:
         raise ConfigurationError(first_problems(problems))
     return checked
+
+
+def is_text(value: Any) -> bool:
+    """Return whether a value is text in Unicode: half of a surrogate pair, as in JSON, is none.
+
+    Args:
+        value: Any value of a file.
+
+    Privacy:
+        Nothing is kept or released.
+
+    Example:
+        >>> is_text("a"), is_text(chr(0xD800)), is_text(1)
+        (True, False, False)
+    """
+    return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
 def first_problems(problems: list[str]) -> list[str]:
@@ -164,7 +182,8 @@ def _require(path: Path, columns: tuple[str, ...], present: Iterable[str]) -> No
     if missing:
         raise ConfigurationError(
             f"Expected file={path.name} to have the column {' and '.join(missing)}. "
-            f"{_what_is_there(columns, there)} Set the column names of the task."
+            f"{_what_is_there(columns, there)} Set the settings of the task that name columns, as "
+            "task.text_column, or rename the columns."
         )
     twice = [column for column in columns if there.count(column) > 1]
     if twice:
@@ -232,18 +251,29 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
-    from pyarrow import ArrowException, parquet
+    from pyarrow import parquet
+
+    with _said_of(path):
+        file = parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+    _require(path, columns, names)
+    with _said_of(path):
+        rows: list[Row] = file.read(columns=list(columns)).to_pylist()
+    yield from rows
+
+
+@contextmanager
+def _said_of(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises into an error that quotes nothing."""
+    from pyarrow import ArrowException
 
     try:
-        file = parquet.ParquetFile(path)
-        _require(path, columns, file.schema_arrow.names)
-        rows: list[Row] = file.read(columns=list(columns)).to_pylist()
-    except (ArrowException, OSError, UnicodeDecodeError):
+        yield
+    except (ArrowException, OSError, OverflowError, ValueError):  # UnicodeDecodeError included
         raise ConfigurationError(
             f"Expected file={path.name} to be a Parquet file. It cannot be read, or holds text "
-            "that is no UTF-8. Write it anew."
+            "that is no UTF-8, or times that no calendar has. Write it anew."
         ) from None
-    yield from rows
 
 
 FORMATS: dict[str, Callable[[Path, tuple[str, ...]], Iterator[Row]]] = {

@@ -59,7 +59,7 @@ def test_the_state_of_every_optimiser_comes_back_to_the_bit(
     privacy = dpft.Privacy(noise_multiplier=1.0, delta=1e-3, expected_batch_size=2, steps=7)
     optim = Optim(name=name, averaging=Averaging.EMA, warmup_steps=2)
     model = nn.Linear(3, 2)
-    optimisation = Optimisation(model, optim, privacy.plan(20))
+    optimisation = Optimisation.of(model, optim, privacy.plan(20))
     for _ in range(3):
         for parameter in model.parameters():
             parameter.grad = torch.randn_like(parameter)
@@ -78,7 +78,7 @@ def test_the_state_of_every_optimiser_comes_back_to_the_bit(
     assert same(state, after.optimisation)
     assert same({n: p.detach() for n, p in before.weights.items()}, dict(after.weights))
     other = nn.Linear(3, 2)
-    resumed = Optimisation(other, optim, privacy.plan(20))
+    resumed = Optimisation.of(other, optim, privacy.plan(20))
     resumed.load_state_dict(dict(after.optimisation))
     assert same(state, resumed.state_dict())
 

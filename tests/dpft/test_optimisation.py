@@ -71,7 +71,7 @@ def privacy(**changes: Any) -> dpft.Privacy:
 
 
 def made(model: nn.Module, optim: Optim, **changes: Any) -> Optimisation:
-    return Optimisation(model, optim, privacy(**changes).plan(RECORDS))
+    return Optimisation.of(model, optim, privacy(**changes).plan(RECORDS))
 
 
 def flat(model: nn.Module) -> torch.Tensor:

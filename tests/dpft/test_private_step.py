@@ -316,3 +316,22 @@ def test_fields_of_unknown_range_need_synthetic_records() -> None:
     run.step(next(run.step.batches(data, collate)))
     assert run.step.preflight is not None
     assert run.step.preflight.passed
+
+
+def test_a_run_that_is_stopped_is_charged_whole() -> None:
+    run = Run(noise_multiplier=1.0)
+    batches = run.step.batches(rows(), collate)
+    run.step(next(batches))
+    run.step.forgo()
+    assert run.step.steps_taken == 3
+    assert run.step.mechanism == run.step.plan.mechanism(3)
+    before = run.flat()
+    assert list(batches) == []
+    assert torch.equal(run.flat(), before)
+
+
+def test_a_sample_that_was_drawn_is_not_forgone() -> None:
+    run = Run()
+    next(run.step.batches(rows(), collate))
+    with pytest.raises(BrokenGuaranteeError, match="to be taken"):
+        run.step.forgo()

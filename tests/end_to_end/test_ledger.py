@@ -35,7 +35,7 @@ def test_a_run_over_budget_is_refused_before_a_model_is_loaded(
 ) -> None:
     budget = ["ledger", "budget", "embedded", "--epsilon", "0.5", "--delta", "1e-5"]
     assert cli.main([*budget, "--ledger", str(path)]) == 0
-    monkeypatch.setattr("dpft.recipes.training._load", loaded)
+    monkeypatch.setattr("dpft.recipes.training.load_model", loaded)
     assert cli.main(command(tmp_path / "run", path)) == 3
     said = capsys.readouterr().err
     assert "left: 100 %" in said
@@ -73,7 +73,7 @@ def test_a_run_is_charged_and_its_certificate_quotes_the_ledger(
 def test_a_run_whose_model_cannot_be_loaded_gives_everything_back(
     tmp_path: Path, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dpft.recipes.training._load", loaded)
+    monkeypatch.setattr("dpft.recipes.training.load_model", loaded)
     assert cli.main(command(tmp_path / "run", path)) == 1
     said = capsys.readouterr().out
     assert "none is set for embedded: the run is charged, and never refused" in said
@@ -113,7 +113,7 @@ def test_a_sweep_is_charged_where_other_runs_are(
     monkeypatch.chdir(tmp_path)
     with Ledger.open(tmp_path / "dpft-ledger.sqlite") as ledger:
         ledger.set_budget("embedded", Budget(epsilon=0.5, delta=1e-5))
-    monkeypatch.setattr("dpft.recipes.training._load", loaded)
+    monkeypatch.setattr("dpft.recipes.training.load_model", loaded)
     sweep = ["train", "-m", "privacy.epsilon=1,2", "hydra.sweep.dir=sweep", *OVERRIDES]
     assert cli.main(sweep) == 3
     assert "left: 100 %" in capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_a_run_that_ended_is_refused_before_a_model_is_loaded_and_charges_nothin
         if end == "put back":
             ledger.intend(run, ledger.state.lease(run).token, 2)
         before = ledger.head
-    monkeypatch.setattr("dpft.recipes.training._load", loaded)
+    monkeypatch.setattr("dpft.recipes.training.load_model", loaded)
     capsys.readouterr()
     assert cli.main([*arguments, f"run.resume={tmp_path / 'run'}"]) == 4
     says = {"settled": "it is settled", "put back": "put back from", "failed": "a failed step"}

@@ -96,7 +96,7 @@ def test_a_public_rule_keeps_the_two_apart() -> None:
 def test_a_noisy_metric_is_charged_before_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("dpft.recipes.training._load", None)  # nothing may be loaded
+    monkeypatch.setattr("dpft.recipes.training.load_model", None)  # nothing may be loaded
     trained = PoissonGaussian(1.0, 16 / 300, 2, Adjacency.ZERO_OUT)
     plenty = Budget(epsilon=100.0, delta=1e-5, plans=Plans.FIXED)
     room = (plenty.spent([trained]) + plenty.spent([trained, METRIC])) / 2

@@ -69,6 +69,7 @@ def test_a_run_leaves_exactly_the_promised_files(run: Path) -> None:
         "adapter_config.json",
         "adapter_model.safetensors",
         "certificate.json",
+        "preflight.json",
     }
 
 

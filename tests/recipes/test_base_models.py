@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from dpft.errors import ConfigurationError
-from dpft.recipes.base_models import base_model_path
+from dpft.recipes.base_models import base_model_path, chosen_base_model
+from dpft.recipes.config.composition import compose_settings
+from dpft.recipes.tasks import build_task
 
 
 def test_a_folder_with_a_model_is_taken(tmp_path: Path) -> None:
@@ -35,3 +37,13 @@ def test_the_decoder_of_the_package_says_how_to_make_it_if_it_is_missing(
         base_model_path("embedded_decoder")
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert base_model_path("embedded_decoder") == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [("text_classification", "embedded"), ("instruction", "embedded_decoder")],
+)
+def test_who_names_no_model_is_told_of_the_small_one(name: str, small: str) -> None:
+    task = build_task(compose_settings([f"task={name}", "task.train=x.csv"]).task)
+    with pytest.raises(ConfigurationError, match=f"or model={small}, the small one"):
+        chosen_base_model(None, task)

@@ -67,7 +67,7 @@ def planned(name: str) -> PrivacyPlan:
 
 def test_there_is_a_file_for_every_row() -> None:
     count = {paper: sum(name.startswith(paper) for name in ROWS) for paper in PAPERS}
-    assert count == {"asai2022": 7, "bu2023": 14, "li2022": 22, "liu2022": 1, "yu2022": 32}
+    assert count == {"asai2022": 7, "bu2023": 14, "li2022": 24, "liu2022": 1, "yu2022": 32}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -160,6 +160,13 @@ def test_the_document_lists_every_row_with_the_same_numbers() -> None:
             if stated is None
             else [f"{stated['claimed']}, {stated['by']}", stated["delta"], stated["pld"]]
         )
+
+
+def test_rows_of_full_fine_tuning_train_every_weight_at_the_recipe_of_the_paper() -> None:
+    settings = compose_settings(["experiment=li2022/e2e_gpt2_small_full_eps8"])
+    assert settings.trains_whole_model
+    assert settings.optim.learning_rate == 2e-3
+    assert (settings.privacy.clip_norm, settings.privacy.epochs) == (0.1, 10)
 
 
 def test_shared_settings_reach_the_rows() -> None:

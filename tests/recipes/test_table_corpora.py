@@ -92,7 +92,7 @@ def test_a_slot_that_is_malformed_is_refused_by_row(tmp_path: Path) -> None:
 def test_an_empty_reference_is_refused_in_training_and_scores_nothing(tmp_path: Path) -> None:
     empty = {"tripleset": [["a", "b", "c"]], "annotations": [{"text": " "}, {"text": "A."}]}
     found = task("dart", written(tmp_path, [TRIPLES[0], empty]))
-    with pytest.raises(ConfigurationError, match="row=2 column=reference to hold text"):
+    with pytest.raises(ConfigurationError, match="row=2 column=annotations to hold text"):
         found.load(Split.TRAIN)
     assert [row["label"] for row in found.load(Split.VALIDATION)][-1] == "A."
     assert len(found.load(Split.VALIDATION)) == 3

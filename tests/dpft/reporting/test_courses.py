@@ -11,19 +11,19 @@ def test_the_course_ends_at_the_epsilon_of_the_certificate(facts: Facts) -> None
 
 
 def test_the_curve_passes_through_the_claim(facts: Facts) -> None:
-    assert (facts.delta, facts.epsilon) in facts.by_delta
-    deltas, spent = zip(*facts.by_delta, strict=True)
+    assert (facts.delta, facts.epsilon) in facts.guarantee.by_delta
+    deltas, spent = zip(*facts.guarantee.by_delta, strict=True)
     assert list(deltas) == sorted(deltas, reverse=True)
     assert list(spent) == sorted(spent)
-    assert (1e-8, facts.certificate.epsilon(1e-8)) in facts.by_delta
+    assert (1e-8, facts.certificate.epsilon(1e-8)) in facts.guarantee.by_delta
 
 
 def test_no_delta_is_as_large_as_one_by_the_number_of_records(facts: Facts) -> None:
-    assert max(delta for delta, _ in facts.by_delta) < 1 / 1000
+    assert max(delta for delta, _ in facts.guarantee.by_delta) < 1 / 1000
 
 
 def test_the_trade_off_is_the_bound_of_the_certificate(facts: Facts) -> None:
-    rates = dict(facts.trade_off)
+    rates = dict(facts.guarantee.trade_off)
     assert rates[0.01] == facts.certificate.attack_bound(0.01, facts.delta).rate
-    assert all(false_alarms < detected <= 1 for false_alarms, detected in facts.trade_off)
+    assert all(false_alarms < detected <= 1 for false_alarms, detected in facts.guarantee.trade_off)
     assert list(rates.values()) == sorted(rates.values())

@@ -8,7 +8,7 @@ import pytest
 from dpft.privacy import EvaluationStatus, Privacy
 from dpft.reporting.facts import Facts
 from dpft.reporting.metrics import figures_of
-from dpft.reporting.sources import read_sources
+from dpft.reporting.reading import read_run
 
 NOISY = Privacy(
     delta=1e-5,
@@ -27,7 +27,7 @@ NOISY = Privacy(
 def test_the_interval_of_a_noisy_metric_covers_its_noise(
     tmp_path: Path, making: Callable[..., Path]
 ) -> None:
-    (figure,) = figures_of(read_sources(making(tmp_path / "run", NOISY)))
+    (figure,) = figures_of(read_run(making(tmp_path / "run", NOISY)))
     assert figure.upper is not None
     width = round((figure.upper - figure.value) * 800)
     ratio = math.exp(-0.25)
@@ -41,7 +41,7 @@ def test_the_interval_of_a_noisy_metric_covers_its_noise(
 
 def test_a_noisy_metric_never_leaves_its_range(tmp_path: Path, making: Callable[..., Path]) -> None:
     few = dataclasses.replace(NOISY, evaluation_records=10)
-    (figure,) = figures_of(read_sources(making(tmp_path / "run", few)))
+    (figure,) = figures_of(read_run(making(tmp_path / "run", few)))
     assert (figure.lower, figure.upper) == (0, 1)
 
 

@@ -13,7 +13,8 @@ from dpft.errors import ConfigurationError
 from dpft.privacy import Privacy
 from dpft.rendering import percent_rounded_up, rounded_up
 from dpft.reporting.facts import Facts, collect
-from dpft.reporting.writing import write_reports
+from dpft.reporting.reading import read_run
+from dpft.reporting.run_report import write_run_report
 
 FORGED = '<script>alert("x")</script>|**a**'
 PRIVACY = Privacy(
@@ -62,7 +63,7 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def folder(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("reports")
-    write_reports(facts, where)
+    write_run_report(facts, where)
     return where
 
 
@@ -127,7 +128,7 @@ def test_the_page_loads_nothing_and_runs_nothing(folder: Path) -> None:
 
 def test_a_name_with_html_is_text(tmp_path: Path, making: Callable[..., Path]) -> None:
     run = making(tmp_path / "run", PRIVACY, labels=[FORGED, "</td>"], sampler=f"Poisson {FORGED}")
-    html, markdown, _ = write_reports(collect(run), tmp_path / "report")
+    html, markdown, _ = write_run_report(collect(read_run(run)), tmp_path / "report")
     reader = Reader(read(html))
     assert "script" not in reader.tags
     assert reader.text.count(FORGED) >= 4
@@ -137,7 +138,7 @@ def test_a_name_with_html_is_text(tmp_path: Path, making: Callable[..., Path]) -
 
 
 def test_equal_runs_give_equal_bytes(folder: Path, facts: Facts, tmp_path: Path) -> None:
-    write_reports(facts, tmp_path)
+    write_run_report(facts, tmp_path)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes()
@@ -153,18 +154,18 @@ def test_an_unsafe_run_says_so_first_and_has_no_figures(
     tmp_path: Path, making: Callable[..., Path]
 ) -> None:
     run = making(tmp_path / "run", private=False, mechanism=None)
-    html, markdown, written = write_reports(collect(run), tmp_path / "report")
+    html, markdown, written = write_run_report(collect(read_run(run)), tmp_path / "report")
     assert read(markdown).startswith("**NOT PRIVATE**\n")
     assert "NOT PRIVATE. The weights may reveal any record" in Reader(read(html)).text
     assert "<svg" not in read(html)
     fields = json.loads(read(written))
     assert fields["epsilon"] is None
     assert fields["private"] is False
-    assert math.isinf(collect(run).epsilon)
+    assert math.isinf(collect(read_run(run)).epsilon)
 
 
 def test_the_report_of_the_run_itself_is_not_overwritten(facts: Facts) -> None:
     before = read(facts.sources.folder.report)
     with pytest.raises(ConfigurationError, match="to be another folder"):
-        write_reports(facts, facts.sources.folder.path)
+        write_run_report(facts, facts.sources.folder.path)
     assert read(facts.sources.folder.report) == before

@@ -76,7 +76,8 @@ def films(tmp_path: Path) -> list[str]:
     for split in ("train", "validation"):
         row = json.dumps({"sentence": "a fine film", "label": 1})
         (tmp_path / f"{split}.jsonl").write_text(8 * f"{row}\n", encoding="utf-8")
-    plan = ["privacy.expected_batch_size=2", "privacy.delta=0.01"]
+    own = ["privacy.evaluation=public", "privacy.dataset_id=films"]
+    plan = ["privacy.expected_batch_size=2", "privacy.delta=0.01", *own]
     return [*INFILLING, *plan, f"task.path={tmp_path}", "architecture.max_length=64"]
 
 
