@@ -24,6 +24,7 @@ __all__ = ["Recorder", "Taint", "kind_of_batch", "probe", "untouched"]
 
 _Batch = Mapping[str, torch.Tensor]
 _SIZES = (2, 3)
+_MASKS = ("attention_mask", "decoder_attention_mask")
 _MAX_PASSES = 8  # each pass settles the boundaries one expansion further downstream
 
 
@@ -182,20 +183,26 @@ def probe(
 
 
 def _few(batch: _Batch, size: int) -> dict[str, torch.Tensor]:
-    """Return `size` records made of copies of the batch's own, the last one shorter by its mask."""
+    """Return `size` records made of copies of the batch's own; the last is shorter if any was."""
     rows = {}
     for name, tensor in batch.items():
         index = torch.arange(size, device=tensor.device) % tensor.shape[0]
         rows[name] = tensor[index].clone()
-    mask = rows.get("attention_mask")
-    if mask is not None and mask.dim() == 2 and mask.shape[1] > 2:
-        mask[-1, mask.shape[1] - 1] = 0
+    for name in _padded_masks(batch):
+        rows[name][-1, -1] = 0
     return rows
 
 
+def _padded_masks(batch: _Batch) -> tuple[str, ...]:
+    """Return which masks hide something: models leave a mask out that hides nothing."""
+    masks = (name for name, value in batch.items() if name in _MASKS and value.dim() == 2)
+    return tuple(sorted(name for name in masks if not bool(batch[name].all())))
+
+
 def kind_of_batch(batch: _Batch) -> tuple[object, ...]:
-    """Return what a table is cached by: names, ranks and types of the batch's tensors."""
-    return tuple(sorted((name, value.dim(), str(value.dtype)) for name, value in batch.items()))
+    """Return what a table is cached by: names, ranks and types of tensors, and which masks hide."""
+    named = sorted((name, value.dim(), str(value.dtype)) for name, value in batch.items())
+    return (*named, _padded_masks(batch))
 
 
 def _run(

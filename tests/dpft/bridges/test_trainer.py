@@ -392,3 +392,14 @@ def test_a_tokenizer_pads_and_its_origin_is_declared(trainer: Make, records: Any
     assert isinstance(private.data_collator, transformers.DataCollatorWithPadding)
     assert (folder(private) / "adapter" / "tokenizer.json").is_file()
     assert private.model.config.pad_token_id == 0
+
+
+def test_activation_checkpointing_is_switched_on(trainer: Make, model: Any) -> None:
+    settings: dict[str, Any] = {"activation_checkpointing": True}
+    settings |= {"activation_checkpointing_kwargs": {"use_reentrant": False}}
+    private = trainer("checkpointed", model=model("lora", dropout=0.0), **settings)
+    private.train()
+    assert private.model.get_base_model().is_activation_checkpointing
+    usual = trainer("usual", model=model("lora", dropout=0.0))
+    usual.train()
+    assert torch.allclose(weights(private.model), weights(usual.model), atol=1e-5)
