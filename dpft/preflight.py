@@ -191,6 +191,8 @@ def _without_randomness(engine: Engine, batch: Mapping[str, torch.Tensor]) -> It
     """Switch dropout off, and nothing else of train mode where that is enough."""
     training = {module: module.training for module in engine.model.modules()}
     try:
+        if _recomputes(engine.model):  # torch leaves the mode below during a backward pass
+            engine.model.eval()
         with _NoDropout():
             if not _is_deterministic(engine, batch):
                 engine.model.eval()
@@ -198,6 +200,11 @@ def _without_randomness(engine: Engine, batch: Mapping[str, torch.Tensor]) -> It
     finally:
         for module, was_training in training.items():
             module.training = was_training
+
+
+def _recomputes(model: torch.nn.Module) -> bool:
+    """Return whether transformers' activation checkpointing is on; in eval mode it rests."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
 class _NoDropout(TorchFunctionMode):
@@ -260,11 +267,12 @@ def _reference(
     with torch.enable_grad():
         losses = loss(engine.model, batch)
         total = losses.sum() if weights is None else (losses * weights.to(losses)).sum()
-        grads = torch.autograd.grad(total, list(engine.parameters.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(parameter) if grad is None else grad
-        for (name, parameter), grad in zip(engine.parameters.items(), grads, strict=True)
-    }
+        torch.autograd.backward(total)  # not `grad`, which reentrant checkpoints do not support
+    found = {}
+    for name, parameter in engine.parameters.items():
+        found[name] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        parameter.grad = None
+    return found
 
 
 def _loop_error(raw: _Gradients, singles: Sequence[_Gradients]) -> float:

@@ -47,6 +47,18 @@ def test_an_ordinary_model_passes_with_dropout_on() -> None:
     assert all(check.value <= 1e-4 for check in report.checks[:2])
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_model_that_recomputes_passes_with_dropout_on(reentrant: bool) -> None:
+    model = bert()
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+
+    assert fly(model).passed
+    assert model.training
+    with pytest.raises(BrokenGuaranteeError, match=r"loop over single ones|weighted sum"):
+        fly(model, coupled)
+
+
 def test_the_model_is_left_as_it_was_bit_for_bit() -> None:
     model = bert()
     before, mode = copy.deepcopy(model.state_dict()), model.training
