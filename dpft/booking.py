@@ -97,7 +97,8 @@ class Booking:
         except _OF_THE_MACHINE:
             raise
         except Exception as error:
-            self._public_failure = error, reason
+            if not isinstance(error.__cause__, _OF_THE_MACHINE):  # told by another name
+                self._public_failure = error, reason
             raise
 
     @property

@@ -170,6 +170,7 @@ class Loop:
         self._continuity: Continuity | None = None
         self._charges: RunCharges | None = None
         self._config_yaml: str | None = None
+        self._updates = 0  # of this process
 
     @property
     def run_id(self) -> str:
@@ -181,7 +182,7 @@ class Loop:
         """Starts of the process, steps charged, updates kept."""
         if self._continuity is not None:
             return self._continuity.history
-        return RunHistory(1, self._plan.length.steps, self._plan.length.steps)
+        return RunHistory(1, self._plan.length.steps, self._updates)
 
     def hold(self, chosen: "FitOptions", booking: Booking | None, stack: ExitStack) -> None:
         """Keep charges and checkpoints where there is a place, until the stack unwinds.
@@ -249,20 +250,21 @@ class Loop:
         device = next(self._model.parameters()).device
         batches = step.batches(supply.rows, partial(_on, device, supply.collate), supply.owners)
         self._begin()
-        first, started = step.steps_taken, time.monotonic()
+        started = time.monotonic()
         if observer is not None:
-            observer.begin(Standing(self._plan, first, self._save, certificate))
+            observer.begin(Standing(self._plan, step.steps_taken, self._save, certificate))
         for batch in batches:
             if observer is not None:
                 observer.before_step()
             step(batch)
+            self._updates += 1
             self._optimisation.advance()
             if self._continuity is not None:
                 self._continuity.after_step()
             if observer is not None and not observer.after_step(course.after(step.steps_taken)):
                 step.forgo()
         self._optimisation.finish()
-        return self._records_per_second(step.steps_taken - first, time.monotonic() - started)
+        return self._records_per_second(self._updates, time.monotonic() - started)
 
     def _begin(self) -> None:
         """Say what the run is, before its first step is charged."""

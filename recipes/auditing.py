@@ -11,6 +11,7 @@ from dpft.auditing import AuditTarget, Verdict, audit_conformance
 from dpft.auditing.shadow import Audited, EpsilonAudit, attacked, audit_epsilon
 from dpft.auditing.target import refuse_without_privacy
 from dpft.booking import Booking
+from dpft.privacy import PrivacyPlan
 from dpft.recipes.assembly import adapter_of, load_model, loss_of
 from dpft.recipes.models import quiet_peft, ready_for_full_fine_tuning
 from dpft.recipes.preparation import Prepared
@@ -37,7 +38,8 @@ def conformance_of(prepared: Prepared) -> Verdict:
         Of the run's records only their public number, the names of their fields and the types of
         their values are used (`tests/recipes/test_audit.py`). Nothing is charged.
     """
-    with _target(prepared) as (target, _):
+    few = dataclasses.replace(prepared, rows=prepared.rows[:1])  # for the names of its fields
+    with _target(few, prepared.privacy.plan(prepared.intake.count)) as (target, _):
         return audit_conformance(target)
 
 
@@ -75,14 +77,17 @@ def epsilon_of(prepared: Prepared, booking: Booking | None, canaries: int) -> Ep
     Privacy:
         As `dpft.fit`: the records owe the run (`tests/recipes/test_audit.py`).
     """
-    with _target(prepared) as (target, rows):
+    plan = prepared.privacy.plan(prepared.intake.count)
+    with _target(prepared, plan) as (target, rows):
         owner = prepared.traits.owner_field
         owners = None if owner is None else [str(row[owner]) for row in prepared.rows]
         return audit_epsilon(target, Audited(rows, owners, booking), canaries=canaries)
 
 
 @contextmanager
-def _target(prepared: Prepared) -> Iterator[tuple[AuditTarget, Sequence[dict[str, object]]]]:
+def _target(
+    prepared: Prepared, plan: PrivacyPlan
+) -> Iterator[tuple[AuditTarget, Sequence[dict[str, object]]]]:
     settings = prepared.settings
     loaded = load_model(prepared)
     whole = settings.trains_whole_model
@@ -100,6 +105,6 @@ def _target(prepared: Prepared) -> Iterator[tuple[AuditTarget, Sequence[dict[str
             loss=loss_of(loaded, settings.architecture.label_smoothing),
             rows=synthetic,
             collate=partial(collate, pad_token_id=padding_of(loaded.tokenizer, model)),
-            plan=prepared.privacy.plan(prepared.intake.count),
+            plan=plan,
         )
         yield target, rows

@@ -114,7 +114,7 @@ def independence(rows: "np.ndarray") -> Finding:
 
     Returns:
         The largest cosine of any two rows in absolute value, expected 0; its p-value counts all
-        pairs.
+        pairs. Fewer than two rows, or shorter ones, say nothing: NaN with p-value 1.
 
     Privacy:
         Nothing of its own. Noise that is used twice has cosine 1
@@ -125,7 +125,7 @@ def independence(rows: "np.ndarray") -> Finding:
 
     number, length = rows.shape
     if number < 2 or length < _FEWEST:
-        return Finding(0.0, 0.0, 1.0)
+        return Finding(math.nan, 0.0, 1.0)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     if not norms.all():
         return Finding(math.inf, 0.0, 0.0)  # no noise at all has no direction
@@ -146,20 +146,24 @@ def participation(counts: "np.ndarray", tries: int, rate: float) -> Finding:
 
     Returns:
         The variance around the claimed mean, divided by the claimed variance, expected 1. Shuffled
-        batches give 0: each record takes part equally often.
+        batches give 0: each record takes part equally often. Its law is a chi-square scaled to the
+        mean and variance of the sum of squares; a normal law would have too thin an upper tail.
 
     Privacy:
-        Nothing of its own (`test_shuffled_batches_are_seen`).
+        Nothing of its own (`test_shuffled_batches_are_seen`,
+        `test_the_tail_of_a_dispersion_is_not_thinner_than_stated`).
     """
     import numpy as np
-    from scipy.stats import norm
+    from scipy.stats import chi2
 
     one = rate * (1 - rate)
     variance = tries * one
     scaled = float(np.square(counts - tries * rate).sum()) / variance
     surplus = (1 - 6 * one) / variance  # kurtosis of a binomial beyond that of a normal
-    deviation = (scaled - counts.size) / math.sqrt(counts.size * (2 + surplus))
-    return Finding(scaled / counts.size, 1.0, 2 * float(norm.sf(abs(deviation))))
+    scale = (2 + surplus) / 2
+    law = chi2(counts.size / scale)
+    tail = min(law.cdf(scaled / scale), law.sf(scaled / scale))
+    return Finding(scaled / counts.size, 1.0, min(1.0, 2 * float(tail)))
 
 
 def share(successes: int, tries: int, probability: float) -> Finding:

@@ -24,7 +24,7 @@ __all__ = ["Marks", "attendance_checks", "mark_collate", "mark_loss", "mark_rows
 _RECORDS, _STATED, _STEPS = 360, 400, 120
 _NOISE = 1e-9
 _FEWEST, _MOST = 8, 200  # expected present, of 400
-_STRENGTH = 1e4  # of an unclipped mark, in clip norms
+_STRENGTH = 1e4  # of an unclipped mark, in clip norms, and beyond the constant of auto_s
 _SLACK = 2e-3  # clipping to a little less than the bound, and auto_s
 
 
@@ -84,7 +84,7 @@ def attendance_checks(target: AuditTarget) -> Iterator[AuditCheck]:
     marked = dataclasses.replace(
         target,
         model=Marks(_RECORDS),
-        loss=mark_loss(_STRENGTH * target.clip_norm),
+        loss=mark_loss(_STRENGTH * max(1.0, target.clip_norm)),
         rows=mark_rows(3),
         collate=mark_collate,
     )

@@ -3,7 +3,7 @@
 from dpft.auditing.attendance import attendance_checks
 from dpft.auditing.dropout import dropout_check
 from dpft.auditing.interruption import interruption_check
-from dpft.auditing.noise import noise_checks
+from dpft.auditing.noise import FRESH, noise_checks
 from dpft.auditing.replay import replay_checks
 from dpft.auditing.scores import score_checks
 from dpft.auditing.target import AuditTarget, untouched_afterwards
@@ -12,6 +12,7 @@ from dpft.auditing.verdict import AuditCheck, Verdict
 __all__ = ["audit_conformance"]
 
 _NO_DROPOUT = "dropout: the model has none"
+_TOO_FEW = "too few trained entries to tell"
 
 
 def audit_conformance(target: AuditTarget) -> Verdict:
@@ -28,7 +29,8 @@ def audit_conformance(target: AuditTarget) -> Verdict:
         Every check, passed or not.
 
     Raises:
-        BrokenGuaranteeError: If the preflight of the engine fails already.
+        BrokenGuaranteeError: If the preflight of the engine fails already, or what is released is
+            not finite.
 
     Privacy:
         Synthetic records and keys of the audit's own; charged to no ledger
@@ -44,4 +46,6 @@ def audit_conformance(target: AuditTarget) -> Verdict:
     checks += attendance_checks(target)
     checks += score_checks(target)
     checks.append(interruption_check(target))
-    return Verdict(checks, [] if dropped is not None else [_NO_DROPOUT])
+    made = {check.name for check in checks}
+    skipped = [f"{name}: {_TOO_FEW}" for name in FRESH if name not in made]
+    return Verdict(checks, skipped if dropped is not None else [*skipped, _NO_DROPOUT])

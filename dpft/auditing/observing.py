@@ -5,6 +5,7 @@ this is all that is ever released.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ from dpft.records import Collate, Row
 
 __all__ = ["Observer", "Released", "Setting", "observed"]
 
-_KEPT = 4096  # leading entries of each parameter; norms are of all
+_KEPT = 4096  # entries of each parameter; norms are of all
+_LEADING = 16  # of them its first ones, which are compared between parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Released:
     """A noisy sum of one step: what the optimiser got, times the public divisor.
 
     Args:
-        entries: Leading entries by parameter, float64.
+        entries: By parameter, float64: all of them, or of a large one the first 16 and others that
+            are spread evenly to its end.
         norm: l2 norm over all entries.
 
     Privacy:
@@ -80,7 +83,7 @@ class Observer(torch.optim.SGD):
             if grad is None:  # nothing was released: an entry without noise
                 grad = torch.zeros_like(parameter)
             flat = grad.detach().double().flatten() * self._divisor
-            entries[name] = flat[:_KEPT].cpu().numpy()
+            entries[name] = _kept(flat).cpu().numpy()
             squares += float(flat.square().sum())
         return Released(entries, squares**0.5)
 
@@ -145,3 +148,9 @@ def observed(target: AuditTarget, rows: Sequence[Row], setting: Setting) -> list
         step(batch)
         setting.taken()
     return optimizer.seen
+
+
+def _kept(flat: torch.Tensor) -> torch.Tensor:
+    """Return entries from everywhere in a parameter: noise may lack at its end alone."""
+    apart = max(1, math.ceil((flat.numel() - _LEADING) / (_KEPT - _LEADING)))
+    return torch.cat([flat[:_LEADING], flat[_LEADING::apart]])

@@ -23,11 +23,12 @@ from dpft.auditing.attendance import Marks, mark_collate, mark_loss, mark_rows
 from dpft.auditing.observing import Setting, observed
 from dpft.auditing.target import AuditTarget
 from dpft.auditing.verdict import AuditCheck, judged, within
+from dpft.errors import BrokenGuaranteeError
 
 __all__ = ["Bounds", "Observed", "bounds_of", "bounds_of_sums", "likelihood_ratios", "score_checks"]
 
 _CANARIES, _STEPS = 2000, 100
-_STRENGTH = 50.0  # of an unclipped canary, in clip norms
+_STRENGTH = 50.0  # of an unclipped canary, in clip norms, and beyond the constant of auto_s
 _MOST_PRESENT = 0.5
 _SIMULATED = 20_000
 _SIMULATION_SEED = 20_261
@@ -45,6 +46,9 @@ class Observed:
         rate: Sample rate that is claimed.
         noise_multiplier: Noise that is claimed.
 
+    Raises:
+        BrokenGuaranteeError: If a sum is infinite or not a number.
+
     Privacy:
         Of canaries; other records leave their coordinates alone.
     """
@@ -53,6 +57,14 @@ class Observed:
     included: np.ndarray
     rate: float
     noise_multiplier: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no noise covers."""
+        if not np.isfinite(self.sums).all():
+            raise BrokenGuaranteeError(
+                "Expected released sums to be finite. Infinity plus noise is infinity: what made "
+                "it shows. Do not train with this configuration before it is known why."
+            )
 
     @property
     def steps(self) -> int:
@@ -186,7 +198,7 @@ def _played(target: AuditTarget) -> Observed:
     marked = dataclasses.replace(
         target,
         model=Marks(_CANARIES),
-        loss=mark_loss(_STRENGTH * target.clip_norm),
+        loss=mark_loss(_STRENGTH * max(1.0, target.clip_norm)),
         rows=mark_rows(3),
         collate=mark_collate,
     )

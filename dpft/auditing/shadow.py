@@ -33,7 +33,7 @@ __all__ = ["Audited", "EpsilonAudit", "attacked", "audit_epsilon"]
 
 _CANARY = "audit_canary"
 _OWNER = "audit_owner"
-_STRENGTH = 50.0  # of an unclipped canary, in clip norms
+_STRENGTH = 50.0  # of an unclipped canary, in clip norms, and beyond the constant of auto_s
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +171,7 @@ class _Loss:
         losses = self.target.loss(model.model, plain)  # type: ignore[arg-type]  # a module
         number = batch[_CANARY]
         marks = model.shadow(number.unsqueeze(1)).flatten()  # type: ignore[operator]  # a module
-        strength = _STRENGTH * self.target.clip_norm
+        strength = _STRENGTH * max(1.0, self.target.clip_norm)
         is_canary = number < self.canaries
         return torch.where(is_canary, strength * marks.to(losses), losses)
 

@@ -115,13 +115,14 @@ def untouched_afterwards(model: nn.Module) -> Iterator[None]:
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     values = [parameter.detach().clone() for parameter in trained]
+    gradients = [parameter.grad for parameter in trained]
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for parameter, value in zip(trained, values, strict=True):
+            for parameter, value, gradient in zip(trained, values, gradients, strict=True):
                 parameter.copy_(value)
-                parameter.grad = None
+                parameter.grad = gradient
         for module, mode in modes:
             module.training = mode

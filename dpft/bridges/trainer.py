@@ -7,6 +7,7 @@ scripts and callbacks ask for a Trainer; `docs/trainer.md` says what it honours 
 
 import dataclasses
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PredictionOutput, TrainOutput
 
 from dpft.bridges.trainer_arguments import argument_problems, evaluation_problem, steps_problem
 from dpft.bridges.trainer_folder import copy_adapter, newest_checkpoint, write_checkpoint
-from dpft.bridges.trainer_model import UnderAutocast, loss_for, prepare_model
+from dpft.bridges.trainer_model import UnderAutocast, loss_for, prepare_model, tokenizer_of
 from dpft.bridges.trainer_optimisation import optimisation_of
 from dpft.bridges.trainer_records import (
     Collator,
@@ -47,18 +48,27 @@ from dpft.training import FitOptions, FitResult, fit
 __all__ = ["DPTrainer"]
 
 _REPLACED = (
+    "_clip_grad_norm",
+    "_finalize_training",
     "_get_train_sampler",
     "_inner_training_loop",
+    "_load_from_checkpoint",
     "_maybe_log_save_evaluate",
+    "_prepare_for_training",
+    "_prepare_inputs",
     "_run_epoch",
+    "_save",
     "_save_checkpoint",
+    "autocast_smart_context_manager",
     "compute_loss",
+    "compute_loss_context_manager",
     "create_optimizer",
     "create_optimizer_and_scheduler",
     "create_scheduler",
     "get_batch_samples",
     "get_train_dataloader",
     "hyperparameter_search",
+    "push_to_hub",
     "save_model",
     "train",
     "training_step",
@@ -163,7 +173,7 @@ class DPTrainer(Trainer):
 
     def train(
         self,
-        resume_from_checkpoint: str | bool | None = None,  # noqa: FBT001 - Trainer's own signature
+        resume_from_checkpoint: str | os.PathLike[str] | bool | None = None,  # noqa: FBT001 - Trainer's own signature
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
@@ -211,7 +221,7 @@ class DPTrainer(Trainer):
                 options=self._fit_options(records, resume=bool(resume_from_checkpoint)),
             )
         finally:
-            self.is_in_train = False
+            self.is_in_train, self._standing = False, None
         return self._end(self.result)
 
     def evaluate(
@@ -238,6 +248,8 @@ class DPTrainer(Trainer):
             Metrics have no noise (`test_metrics_need_records_declared_public`).
         """
         asked = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(asked, str) and isinstance(self.eval_dataset, Mapping):
+            asked = self.eval_dataset.get(asked)
         self._require_public([*asked.values()] if isinstance(asked, Mapping) else [asked])
         metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         if self.is_in_train:
@@ -319,6 +331,21 @@ class DPTrainer(Trainer):
             "cannot be clipped. Call train(), or use dpft.PrivateStep in an own loop."
         )
 
+    def push_to_hub(self, *_: Any, **__: Any) -> Any:
+        """Refuse: it uploads the whole of `output_dir`, with what callbacks wrote there.
+
+        Raises:
+            ConfigurationError: Always.
+
+        Privacy:
+            Nothing, no data touched. Times of steps depend on what was sampled.
+        """
+        raise ConfigurationError(
+            "Expected nobody to call push_to_hub(). It uploads all of args.output_dir, with the "
+            "times and names that callbacks may have written there, under a card that names no "
+            "guarantee. Call save_model(folder), and upload that folder."
+        )
+
     def hyperparameter_search(self, *_: Any, **__: Any) -> Any:
         """Refuse: every trial costs privacy, and so does the choice.
 
@@ -361,8 +388,7 @@ class DPTrainer(Trainer):
         return TrainerRecords(self.train_dataset, frozenset(kept))
 
     def _tokenizer(self) -> Any:
-        own = self.processing_class
-        return own if isinstance(own, PreTrainedTokenizerBase) else None
+        return tokenizer_of(self.processing_class)
 
     def _fit_options(self, records: TrainerRecords, *, resume: bool) -> FitOptions:
         options = self._options
@@ -387,6 +413,8 @@ class DPTrainer(Trainer):
 
     def _optimisation(self, _: nn.Module, plan: PrivacyPlan) -> Optimisation:
         """Build the Trainer's optimiser and schedule for the planned steps."""
+        if self._created_lr_scheduler:  # by an earlier train(), whose steps it has counted
+            self.lr_scheduler, self._created_lr_scheduler = None, False
         given = self.lr_scheduler is not None
         return optimisation_of(self, plan.length.steps, own_schedule=given)
 
@@ -447,7 +475,11 @@ class DPTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ARG002 - Trainer's
         """Write the engine's checkpoint, then a folder with adapter, certificate and state."""
-        assert self._standing is not None, "called between steps"
+        if self._standing is None:
+            raise BrokenGuaranteeError(
+                "Expected checkpoints to be saved between the steps of a run. What was changed in "
+                "the model since has no certificate. Call save_model() after train()."
+            )
         write_checkpoint(self, self._standing)
 
     def _end(self, result: FitResult) -> TrainOutput:

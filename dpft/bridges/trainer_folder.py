@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
@@ -18,8 +18,10 @@ from dpft.loop import Standing
 
 __all__ = ["copy_adapter", "newest_checkpoint", "write_checkpoint"]
 
+_Asked: TypeAlias = str | os.PathLike[str] | bool | None
 
-def newest_checkpoint(output_dir: str | None, asked: str | bool | None) -> str | None:  # noqa: FBT001 - as Trainer.train takes it
+
+def newest_checkpoint(output_dir: str | None, asked: _Asked) -> str | None:
     """Find where a run is continued.
 
     Args:
@@ -46,7 +48,7 @@ def newest_checkpoint(output_dir: str | None, asked: str | bool | None) -> str |
             "or call train(resume_from_checkpoint=True)."
         )
     newest_path = None if newest is None else Path(newest).resolve()
-    if isinstance(asked, str) and Path(asked).resolve() != newest_path:
+    if isinstance(asked, str | os.PathLike) and Path(asked).resolve() != newest_path:
         raise ConfigurationError(
             f"Expected resume_from_checkpoint={asked} to be the newest one of {folder}, "
             f"{newest}. Going back would take steps a second time, uncounted. Pass True."
@@ -89,7 +91,7 @@ def copy_adapter(trainer: Trainer, source: Path, folder: Path) -> None:
     Privacy:
         Weights after noise, and public numbers.
     """
-    if folder.resolve() == source.parent.resolve():
+    if folder.resolve() in {source.resolve(), source.parent.resolve()}:
         folder = source  # the run's own certificate allows no other weights beside it
     else:
         _refuse_other_tensors(folder, source)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.models.auto import modeling_auto
 from transformers.trainer_utils import align_special_tokens
 
@@ -14,7 +14,7 @@ from dpft.engine.attachment import PerRecordLoss
 from dpft.errors import ConfigurationError
 from dpft.losses import CausalLanguageModelling, Classification, Regression, SequenceToSequence
 
-__all__ = ["UnderAutocast", "loss_for", "prepare_model"]
+__all__ = ["UnderAutocast", "loss_for", "prepare_model", "tokenizer_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +90,21 @@ def prepare_model(model: Any, args: TrainingArguments, tokenizer: Any) -> None:
         )
     if tokenizer is not None and hasattr(model, "config"):
         align_special_tokens(model, tokenizer)  # type: ignore[no-untyped-call]  # transformers'
+
+
+def tokenizer_of(processing_class: Any) -> Any:
+    """Return the tokenizer that a Trainer was given, or that its processor holds; None without one.
+
+    Args:
+        processing_class: What the Trainer was given.
+
+    Privacy:
+        Nothing, no data touched. A processor is saved with its vocabulary, whose origin is asked
+        for like that of a tokenizer (`test_a_processor_hides_no_vocabulary`).
+    """
+    held = getattr(processing_class, "tokenizer", None)
+    found = [each for each in (processing_class, held) if isinstance(each, PreTrainedTokenizerBase)]
+    return found[0] if found else None
 
 
 def _of_classification(config: Any) -> PerRecordLoss:

@@ -6,6 +6,7 @@ import transformers
 from packaging.specifiers import SpecifierSet
 from transformers import Trainer, TrainerCallback
 
+from dpft.bridges.trainer_model import tokenizer_of
 from dpft.errors import ConfigurationError
 from dpft.training import FitOptions
 
@@ -90,6 +91,13 @@ def given_problems(trainer: Trainer, options: FitOptions) -> list[str]:
         problems.append(
             "Expected optimizers to hold a scheduler of its optimiser. It would set the learning "
             "rate of another one. Pass both, or the optimiser alone."
+        )
+    processing = trainer.processing_class
+    if processing is not None and tokenizer_of(processing) is None:
+        problems.append(
+            f"Expected processing_class={type(processing).__name__} to be a tokenizer, or to hold "
+            "one. It is saved beside the adapter, and what it knows of records cannot be seen. "
+            "Leave it out."
         )
     unset = FitOptions()
     return problems + [

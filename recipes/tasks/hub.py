@@ -4,6 +4,7 @@ For public records alone: `datasets` leaves a copy of what it reads in its cache
 """
 
 import dataclasses
+from pathlib import Path
 
 from dpft.errors import ConfigurationError
 from dpft.recipes.tasks.places import ASSETS_VARIABLE, hub_is_allowed
@@ -41,8 +42,12 @@ def hub_problems(place: HubPlace, task: str) -> list[str]:
         task: Name of the task.
 
     Privacy:
-        Nothing, no data touched.
+        Nothing, no data touched. `datasets` would take a folder of the repository's name for the
+        repository, and its records for public ones
+        (`test_a_folder_of_the_name_of_a_repository_is_not_the_hub`).
     """
+    if Path(place.repository).exists():
+        return [_taken(place, task)]
     if hub_is_allowed() or _is_cached(place):
         return []
     return [
@@ -69,6 +74,8 @@ def hub_rows(place: HubPlace, split: str, task: str) -> list[Row]:
     """
     from datasets import load_dataset
 
+    if Path(place.repository).exists():
+        raise ConfigurationError(_taken(place, task))
     try:
         loaded = load_dataset(
             place.repository, place.configuration, split=split, revision=place.revision
@@ -88,6 +95,14 @@ def _is_cached(place: HubPlace) -> bool:
     except Exception:  # noqa: BLE001 - as above
         return False
     return True
+
+
+def _taken(place: HubPlace, task: str) -> str:
+    return (
+        f"Expected no folder {place.repository} here with task={task}. It would be read instead of "
+        "the Hub's, and whatever lies in it would count as public. Set task.path to it, or start "
+        "from another folder."
+    )
 
 
 def _nowhere(place: HubPlace, task: str, why: str) -> str:

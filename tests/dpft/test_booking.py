@@ -425,9 +425,15 @@ def test_a_failure_that_records_may_decide_is_not_given_back_under_fixed_plans(
         booking.public_part("there is no such model"),
     ):
         raise shortage
+    with (
+        pytest.raises(KeyError),
+        book(plan, records(), beside(out)) as booking,
+        booking.public_part("a tracker could not be started"),
+    ):
+        raise KeyError from shortage()
     with Ledger.read(beside(out)) as ledger:
         kept = [lease.charged("mail", adaptive=False) for lease in ledger.state.leases.values()]
-    assert kept == [[plan.mechanism()]] * 2
+    assert kept == [[plan.mechanism()]] * 3
 
 
 def test_a_run_that_began_is_not_given_back_for_a_public_reason(out: Path) -> None:

@@ -214,6 +214,24 @@ def test_a_repository_that_gives_nothing_is_an_error_of_ours(
             task_of(name).load(Split.TRAIN)
 
 
+@pytest.mark.parametrize("name", ["sst2", "rte", "e2e", "dart"])
+def test_a_folder_of_the_name_of_a_repository_is_not_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DPFT_ASSETS", raising=False)
+    monkeypatch.setattr(datasets, "load_dataset", None)
+    monkeypatch.chdir(tmp_path)
+    repository = TABLES[name][0] if name in TABLES else "nyu-mll/glue"
+    (tmp_path / repository).mkdir(parents=True)
+
+    task = build_task(compose_settings([f"task={name}"]).task)
+
+    assert [f"Expected no folder {repository} here" in each for each in task.problems()] == [True]
+    for split in Split:
+        with pytest.raises(ConfigurationError, match="would count as public"):
+            task.load(split)
+
+
 def test_what_was_read_before_is_read_again_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,8 +73,9 @@ def test_no_noise_at_all_is_seen() -> None:
 
 
 def test_too_little_to_compare_says_nothing() -> None:
-    assert independence(normals(1, 100)).p_value == 1
-    assert independence(normals(5, 4)).p_value == 1
+    for found in (independence(normals(1, 100)), independence(normals(5, 4))):
+        assert found.p_value == 1
+        assert np.isnan(found.statistic)
 
 
 def test_shuffled_batches_are_seen() -> None:
@@ -84,6 +85,17 @@ def test_shuffled_batches_are_seen() -> None:
 
     assert found.statistic == 0
     assert not found.passes(LEVEL)
+
+
+@pytest.mark.parametrize("share_above", [1e-2, 1e-3])
+def test_the_tail_of_a_dispersion_is_not_thinner_than_stated(share_above: float) -> None:
+    counts = np.random.default_rng(1).binomial(360, 0.02, (40_000, 120))
+    squares = np.square(counts - 360 * 0.02).sum(axis=1)
+    just_there = counts[np.argsort(squares)[-round(share_above * len(counts))]]
+
+    found = participation(just_there, 360, 0.02)
+
+    assert found.p_value == pytest.approx(2 * share_above, rel=0.3)
 
 
 def test_a_rate_that_is_ten_times_the_claim_is_seen() -> None:

@@ -6,6 +6,15 @@ import torch
 
 import dpft
 from dpft.auditing import AuditTarget, audit_conformance
+from dpft.auditing.attendance import (
+    Marks,
+    attendance_checks,
+    mark_collate,
+    mark_loss,
+    mark_rows,
+)
+from dpft.auditing.scores import score_checks
+from dpft.auditing.target import untouched_afterwards
 from dpft.errors import ConfigurationError
 from dpft.records import collate
 
@@ -59,6 +68,46 @@ def test_other_plans_pass_too(target: AuditTarget, change: dict[str, object]) ->
     verdict = audit_conformance(dataclasses.replace(target, plan=plan))
 
     assert verdict.passed, verdict.failed
+
+
+@pytest.mark.parametrize("clip_norm", [1e-5, 1e-3])
+def test_a_tiny_clip_norm_with_auto_s_raises_no_alarm(
+    clip_norm: float, target: AuditTarget
+) -> None:
+    change = {"clip_norm": clip_norm, "noise_multiplier": 0.3, "expected_batch_size": 5000}
+    plan = dataclasses.replace(target.plan.privacy, **change).plan(10_000)
+    tiny = dataclasses.replace(target, plan=plan)
+
+    checks = [*attendance_checks(tiny), *score_checks(tiny)]
+
+    assert all(check.passed for check in checks), checks
+
+
+def test_gradients_that_somebody_left_are_put_back() -> None:
+    model = torch.nn.Linear(2, 1)
+    left = torch.ones_like(model.weight)
+    model.weight.grad = left
+
+    with untouched_afterwards(model):
+        model.zero_grad(set_to_none=True)
+
+    assert model.weight.grad is left
+    assert model.bias.grad is None
+
+
+def test_what_a_few_entries_cannot_tell_is_said(target: AuditTarget) -> None:
+    few = dataclasses.replace(
+        target, model=Marks(5), loss=mark_loss(1.0), rows=mark_rows(3), collate=mark_collate
+    )
+
+    verdict = audit_conformance(few)
+
+    assert verdict.passed, verdict.failed
+    assert [each.split(":")[1] for each in verdict.skipped] == [
+        " drawn afresh at every step and attachment",
+        " drawn afresh for every parameter",
+        " the model has none",
+    ]
 
 
 def test_weights_of_sixteen_bits_pass(target: AuditTarget) -> None:

@@ -13,7 +13,13 @@ from torch.nn import functional
 
 import dpft.clipping
 from dpft.auditing import AuditCheck, AuditTarget
-from dpft.auditing.attendance import attendance_checks
+from dpft.auditing.attendance import (
+    Marks,
+    attendance_checks,
+    mark_collate,
+    mark_loss,
+    mark_rows,
+)
 from dpft.auditing.dropout import dropout_check
 from dpft.auditing.interruption import interruption_check
 from dpft.auditing.noise import noise_checks
@@ -322,6 +328,34 @@ def test_a_planted_defect_is_caught_by_name(
         failed = [check.name for check in checks(target) if not check.passed]
 
     assert any(name in each for each in failed), failed
+
+
+def test_an_end_without_noise_is_caught_in_a_large_parameter(
+    target: AuditTarget, monkeypatch: Patch
+) -> None:
+    def release(self: Any, total: ClippedSum, step: int) -> None:
+        _RELEASE(self, total, step)
+        for parameter in self._engine.parameters.values():
+            parameter.grad[8000:] = 0
+
+    monkeypatch.setattr(PrivateStep, "_release", release)
+    large = dataclasses.replace(
+        target, model=Marks(9000), loss=mark_loss(1.0), rows=mark_rows(3), collate=mark_collate
+    )
+
+    failed = [check.name for check in noise_checks(large) if not check.passed]
+
+    assert any("variance" in each for each in failed), failed
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sum_that_is_not_finite_breaks_the_guarantee(
+    value: float, target: AuditTarget, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(Stream, "normals", lambda _, count: np.full(count, value))
+
+    with pytest.raises(BrokenGuaranteeError, match="sums to be finite"):
+        list(score_checks(target))
 
 
 def mean_over_the_batch(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -5,6 +5,7 @@
 import dataclasses
 import json
 import math
+import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,28 @@ def test_a_run_that_a_callback_stops_is_charged_whole(trainer: Make, tmp_path: P
     assert [run.intended for run in charged.runs] == [STEPS]
 
 
+def test_speed_counts_the_steps_that_were_taken(
+    trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch()
+    watch.stop_at = 2
+    clock = types.SimpleNamespace(monotonic=iter([0.0, 10.0]).__next__)
+    monkeypatch.setattr("dpft.loop.time", clock)
+    assert trainer(callbacks=[watch]).train().metrics["train_samples_per_second"] == 4
+
+
+def test_a_second_run_has_a_schedule_of_its_own(trainer: Make) -> None:
+    plain = dpft.Privacy(mode="not_private", delta=1e-3, expected_batch_size=EXPECTED, steps=STEPS)
+    private = trainer(privacy=plain, options=FitOptions(), logging_steps=1)
+    told = []
+    for name in ("first", "second"):
+        private.args.output_dir = f"{private.args.output_dir}-{name}"
+        private.train()
+        told.append([logs.get("learning_rate") for logs in private.state.log_history])
+    assert told[0] == told[1]
+    assert told[0][0] == 0.05
+
+
 def test_resuming_at_a_checkpoint_is_as_no_interruption(trainer: Make) -> None:
     settings = {"save_strategy": "steps", "save_steps": 2}
     whole = trainer("whole", **settings)
@@ -255,6 +278,8 @@ def test_an_early_checkpoint_claims_no_less_than_the_whole_plan(trainer: Make) -
     private.train()
     text = (folder(private) / "checkpoint-2" / "certificate.json").read_text(encoding="utf-8")
     assert Certificate.from_json(text) == private.result.certificate
+    with pytest.raises(BrokenGuaranteeError, match="between the steps"):
+        private._save_checkpoint(private.model, None)  # what changed since has no certificate
 
 
 def test_plain_peft_loads_what_was_saved(trainer: Make, model: Any, tmp_path: Path) -> None:
@@ -330,8 +355,10 @@ def test_metrics_need_records_declared_public(trainer: Make, privacy: Any, recor
     private = trainer("public", eval_dataset=rows[:1] * 4, privacy=public, train_dataset=rows)
     assert "eval_loss" in private.evaluate()
     assert private.predict(rows[:1] * 4).predictions.shape == (4, 2)
-    with pytest.raises(dpft.errors.ConfigurationError, match="train_dataset"):
-        private.evaluate(rows)
+    private.eval_dataset = {"seen": rows}
+    for asked in (rows, None, "seen"):
+        with pytest.raises(dpft.errors.ConfigurationError, match="train_dataset"):
+            private.evaluate(asked)
 
 
 def test_evaluating_on_the_way_changes_no_weight(trainer: Make, privacy: Any, records: Any) -> None:
@@ -389,9 +416,24 @@ def test_a_tokenizer_pads_and_its_origin_is_declared(trainer: Make, records: Any
     private = trainer("declared", **settings, options=FitOptions(step=STEP, declared=(public,)))
     private.train()
     private.save_model()
+    private.save_model(str(folder(private) / "adapter"))  # where it is already
     assert isinstance(private.data_collator, transformers.DataCollatorWithPadding)
     assert (folder(private) / "adapter" / "tokenizer.json").is_file()
     assert private.model.config.pad_token_id == 0
+
+
+def test_a_processor_hides_no_vocabulary(trainer: Make) -> None:
+    class Processor(transformers.ProcessorMixin):
+        def __init__(self, tokenizer: Any) -> None:
+            self.tokenizer = tokenizer
+
+    learnt = tokenizers.Tokenizer(tokenizers.models.WordLevel({"w0": 0, "w1": 1}, unk_token="w1"))
+    held = transformers.PreTrainedTokenizerFast(tokenizer_object=learnt, pad_token="w0")
+    with pytest.raises(BrokenGuaranteeError, match="unnamed tokenizer"):
+        trainer(processing_class=Processor(held)).train()
+    for unseen in (Processor(None), object()):
+        with pytest.raises(dpft.errors.ConfigurationError, match="processing_class"):
+            trainer(processing_class=unseen)
 
 
 def test_activation_checkpointing_is_switched_on(trainer: Make, model: Any) -> None:

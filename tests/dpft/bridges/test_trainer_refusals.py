@@ -164,7 +164,17 @@ def test_what_was_changed_after_the_start_is_refused_too(trainer: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["compute_loss", "training_step", "create_optimizer", "_get_train_sampler", "train"]
+    "name",
+    [
+        "_clip_grad_norm",
+        "_get_train_sampler",
+        "_prepare_inputs",
+        "compute_loss",
+        "create_optimizer",
+        "push_to_hub",
+        "train",
+        "training_step",
+    ],
 )
 def test_overridden_methods_are_refused(trainer: Make, name: str) -> None:
     own = type("Own", (DPTrainer,), {name: lambda *_: None})
@@ -212,6 +222,8 @@ def test_the_searching_loading_and_stepping_of_trainer_are_refused(trainer: Make
         private.training_step(private.model, {})
     with pytest.raises(ConfigurationError, match="save_model"):
         private.save_model()
+    with pytest.raises(ConfigurationError, match="upload that folder"):
+        private.push_to_hub()
 
 
 def test_the_models_own_loss_is_refused(trainer: Make) -> None:
@@ -282,8 +294,10 @@ def test_going_back_to_an_older_checkpoint_is_refused(trainer: Make) -> None:
         private.train()
     again = trainer(save_strategy="steps", save_steps=2)
     for name in ("checkpoint-2", "checkpoint-6"):
-        with pytest.raises(ConfigurationError, match="newest"):
-            again.train(resume_from_checkpoint=f"{private.args.output_dir}/{name}")
+        older = Path(private.args.output_dir) / name
+        for asked in (str(older), older):
+            with pytest.raises(ConfigurationError, match="newest"):
+                again.train(resume_from_checkpoint=asked)
 
 
 def test_a_run_is_resumed_with_its_own_optimizer(trainer: Make) -> None:
