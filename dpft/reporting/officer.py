@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from dpft.accounting import RunRecord, Unit, UserPoissonGaussian
 from dpft.accounting.inputs import InputStatus
 from dpft.accounting.run_record import SelectionStatus
 from dpft.explanation import in_words, touched_in_words
@@ -88,7 +89,7 @@ def _mechanism(facts: Facts) -> Section:
     rows = [
         ("Mechanism", in_words(run.mechanism) if run.private else "NOT PRIVATE"),
         ("Sampler", run.sampler),
-        ("Sample", _sample(facts)),
+        ("Sample", _sample(run)),
         ("Clipping", _clipping(facts)),
         ("Randomness", run.generator),
     ]
@@ -99,11 +100,12 @@ def _mechanism(facts: Facts) -> Section:
     return Section(title="How it was made", table=Table((), tuple(rows)))
 
 
-def _sample(facts: Facts) -> str:
-    run = facts.run
+def _sample(run: RunRecord) -> str:
+    whole = run.unit is Unit.USER and not isinstance(run.mechanism, UserPoissonGaussian)
+    sampled = "users" if whole else "records"
     size = "not stated" if run.expected_batch_size is None else f"{run.expected_batch_size}"
     total = "a number that is not public" if run.num_records is None else f"{run.num_records}"
-    return f"{size} records expected of {total}; the realised sizes are secret"
+    return f"{size} {sampled} expected of {total}; the realised sizes are secret"
 
 
 def _clipping(facts: Facts) -> str:
