@@ -11,7 +11,7 @@ from dpft.auditing.verdict import AuditCheck, Verdict
 
 __all__ = ["audit_conformance"]
 
-_NO_DROPOUT = "dropout: the model has none"
+_NO_DROPOUT = "dropout: no Dropout module in the model"
 _TOO_FEW = "too few trained entries to tell"
 
 

@@ -32,7 +32,7 @@ def test_a_failed_check_ends_in_exit_code_4(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check = AuditCheck("noise: [bold]variance[/]", 0.25, "1 times", passed=False, p_value=0.0)
-    verdict = Verdict([check], ["dropout: the model has none"])
+    verdict = Verdict([check], ["dropout: no Dropout module in the model"])
     monkeypatch.setattr("dpft.recipes.auditing.conformance_of", lambda _: verdict)
 
     assert audit(SHORT) == 4

@@ -46,7 +46,7 @@ def test_without_dropout_the_check_is_skipped_and_said(target: AuditTarget) -> N
     verdict = audit_conformance(target)
 
     assert verdict.passed, verdict.failed
-    assert verdict.skipped == ["dropout: the model has none"]
+    assert verdict.skipped == ["dropout: no Dropout module in the model"]
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_what_a_few_entries_cannot_tell_is_said(target: AuditTarget) -> None:
     assert [each.split(":")[1] for each in verdict.skipped] == [
         " drawn afresh at every step and attachment",
         " drawn afresh for every parameter",
-        " the model has none",
+        " no Dropout module in the model",
     ]
 
 
