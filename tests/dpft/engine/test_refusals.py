@@ -365,6 +365,10 @@ def test_records_of_unequal_length_on_one_axis_are_refused() -> None:
         out = flat.new_zeros(*mask.shape, flat.shape[-1]).masked_scatter(mask.unsqueeze(-1), flat)
         return out.flatten(1).mean(1)
 
-    batch = {**records(), "attention_mask": torch.ones(3, 5, dtype=torch.long)}
+    whole = torch.ones(3, 5, dtype=torch.long)
+    padded = whole.clone()
+    padded[1, 3:] = 0
+    engine = Engine(nn.Linear(WIDTH, 2), packed)
+    engine.raw_gradients({**records(), "attention_mask": whole})  # of equal length here
     with pytest.raises(UnsupportedError, match="unequal length"):
-        dpft.per_record_gradients(nn.Linear(WIDTH, 2), packed, batch)
+        engine.raw_gradients({**records(), "attention_mask": padded})
