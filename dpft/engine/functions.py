@@ -62,7 +62,9 @@ def _apply(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any
     result = plain(*args, **kwargs)
     taint = _active[-1] if _active else None
     if taint is not None and any(taint.has(v) for v in args if isinstance(v, torch.Tensor)):
-        taint.add([v for v in tree_flatten(result)[0] if isinstance(v, torch.Tensor)])
+        results = [v for v in tree_flatten(result)[0] if isinstance(v, torch.Tensor)]
+        taint.add(results)
+        taint.ragged.follow(plain, args, [v for v in args if isinstance(v, torch.Tensor)], results)
     return result
 
 

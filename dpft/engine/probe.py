@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
 from dpft.engine.in_place import writes_in_place
+from dpft.engine.ragged import Ragged
 from dpft.engine.sites import Layout, Observation, SiteTable, layout_of
 from dpft.errors import UnsupportedError
 
@@ -42,6 +43,7 @@ class Taint(TorchFunctionMode):
         """Taint the batch."""
         super().__init__()
         self._storages: set[int] = set()
+        self.ragged = Ragged(self.has, len(next(iter(batch.values()))))
         self._alive: list[torch.Tensor] = []  # a freed storage's address could be used again
         self.add(list(batch.values()))
 
@@ -60,6 +62,8 @@ class Taint(TorchFunctionMode):
             writes = writes_in_place(getattr(func, "__name__", ""))
             written = _tensors((result, args[:1] if writes else ()))
             self.add(written if writes else [t for t in written if not _is_view_of(t, clean)])
+            with torch._C.DisableTorchFunction():  # noqa: SLF001 - torch offers no other
+                self.ragged.follow(func, args, operands, _tensors(result))
         return result
 
     def add(self, tensors: Sequence[torch.Tensor]) -> None:
@@ -117,7 +121,12 @@ class Recorder:
         Returns:
             The result, and whether it carries records; if so it is tainted, and it is a copy where
             it would share the memory of a parameter.
+
+        Raises:
+            UnsupportedError: If records decided how many rows an operand has.
         """
+        if any(self.taint.ragged.has(operand) for operand in operands):
+            raise _ragged(name)
         tainted = tuple(self.taint.has(operand) for operand in operands)
         shapes = tuple(tuple(operand.shape) for operand in operands)
         shape = tuple(result.shape) if isinstance(result, torch.Tensor) else None
@@ -133,6 +142,14 @@ class Recorder:
             layout.is_boundary and layout.fits(shapes, _implied_batch(layout, shapes))
             for layout in self._known.get(key, frozenset())
         )
+
+
+def _ragged(name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"Expected the operands of {name} to have as many rows for one record as for any other. "
+        "Records of unequal length on one axis, as in hidden[mask], cannot be told apart. Keep "
+        "records on a dimension of their own, and mask the losses instead."
+    )
 
 
 def _implied_batch(layout: Layout, shapes: Sequence[tuple[int, ...]]) -> int:

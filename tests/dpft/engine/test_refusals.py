@@ -358,17 +358,38 @@ def test_a_position_in_the_batch_cannot_be_learned() -> None:
         dpft.per_record_gradients(ByPlace(), mean, records())
 
 
-def test_records_of_unequal_length_on_one_axis_are_refused() -> None:
+class Doubles(torch.autograd.Function):
+    @staticmethod
+    def forward(_context: Any, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(_context: Any, grad: torch.Tensor) -> torch.Tensor:
+        return 2 * grad
+
+
+@pytest.mark.parametrize("lengths", [(5, 5, 5), (5, 3, 5), (5, 3, 4)], ids=str)
+@pytest.mark.parametrize(
+    "selection", ["mask", "mask_and_all", "nonzero", "masked_select", "function"]
+)
+def test_records_of_unequal_length_on_one_axis_are_refused(
+    lengths: tuple[int, ...], selection: str
+) -> None:
     def packed(model: nn.Module, batch: Batch) -> torch.Tensor:
-        mask = batch["attention_mask"].bool()
-        flat = model(batch["x"][mask])
+        mask, x = batch["attention_mask"].bool(), batch["x"]
+        rows = {
+            "mask": lambda: x[mask],
+            "function": lambda: Doubles.apply(x[mask]),
+            "mask_and_all": lambda: x[mask, :],
+            "nonzero": lambda: x.flatten(0, 1)[mask.flatten().nonzero().squeeze(1)],
+            "masked_select": lambda: x.masked_select(mask.unsqueeze(-1)).view(-1, WIDTH),
+        }[selection]()
+        flat = model(rows * 2)
         out = flat.new_zeros(*mask.shape, flat.shape[-1]).masked_scatter(mask.unsqueeze(-1), flat)
         return out.flatten(1).mean(1)
 
-    whole = torch.ones(3, 5, dtype=torch.long)
-    padded = whole.clone()
-    padded[1, 3:] = 0
-    engine = Engine(nn.Linear(WIDTH, 2), packed)
-    engine.raw_gradients({**records(), "attention_mask": whole})  # of equal length here
+    mask = torch.arange(5) < torch.tensor(lengths).unsqueeze(1)
     with pytest.raises(UnsupportedError, match="unequal length"):
-        engine.raw_gradients({**records(), "attention_mask": padded})
+        dpft.per_record_gradients(
+            nn.Linear(WIDTH, 2), packed, {**records(), "attention_mask": mask.long()}
+        )
