@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from dpft.engine.forms import ghost_is_cheaper
+from dpft.engine.outer import Outer, gram_products
 from dpft.engine.pull_back import leaves_of, pull_back
 from dpft.engine.record_gradients import LeafGradients, RecordGradients
 from dpft.errors import BrokenGuaranteeError
 
 if TYPE_CHECKING:
-    from dpft.engine.outer import Outer
     from dpft.engine.sites import SiteTable
 
 __all__ = ["StepState", "Target"]
@@ -100,14 +100,16 @@ class StepState:
         else:
             self._raw_expressions[target.key] = grads_B
 
-    def capture_outer(self, target: Target, outer: "Outer") -> None:
+    def capture_outer(self, target: Target, outer: Outer) -> None:
         """Add the gradient of one site that is a sum of outer products, in the cheaper form.
 
         Raises:
             BrokenGuaranteeError: If the pass is already over.
         """
         self._refuse_closed()
-        if target.is_leaf and ghost_is_cheaper(outer.terms, *outer.shape):
+        if target.is_leaf and ghost_is_cheaper(
+            gram_products([outer]), outer.shape, self.batch_size
+        ):
             leaf = self._leaves.setdefault(target.key, LeafGradients())
             leaf.outers.append(outer.transposed() if target.transposed else outer)
         elif not target.is_leaf and self._is_dense(target):

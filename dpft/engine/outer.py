@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from dpft.engine.forms import gram_is_cheaper
 from dpft.engine.grouping import Grouping
 
-__all__ = ["Dense", "OneHot", "Outer", "raw_squared_norms"]
+__all__ = ["Dense", "OneHot", "Outer", "gram_products", "raw_squared_norms"]
 
-_MAX_GRAM = 2**24  # entries of one Gram matrix in memory; 64 MiB in float32
+_MAX_ENTRIES = 2**24  # of one Gram matrix, or of gradients formed at a time; 64 MiB in float32
 _CONFIDENCE = 4.0  # standard deviations of accumulated rounding that a norm is rounded up by
 
 
@@ -204,19 +205,47 @@ def raw_squared_norms(sites: Sequence[Outer]) -> torch.Tensor:
     References:
         Higham and Mary 2019, theorem 2.4: rounding of n products grows as sqrt(n).
     """
-    parts = [_squared_norms([site.records(chosen) for site in sites]) for chosen in _chunks(sites)]
-    return torch.cat(parts)
+    terms, shape = sum(site.terms for site in sites), sites[0].shape
+    by_gram = gram_is_cheaper(gram_products(sites), terms, shape)
+    entries = max(site.terms for site in sites) ** 2 if by_gram else math.prod(shape)
+    norms = _norms_by_gram if by_gram else _norms_in_full
+    chunks = _chunks(sites[0].batch_size, entries)
+    return torch.cat([norms([site.records(chosen) for site in sites]) for chosen in chunks])
 
 
-def _chunks(sites: Sequence[Outer]) -> Iterator[slice]:
-    """Cut the records so that no Gram matrix exceeds its share of memory."""
-    batch_size, terms = sites[0].batch_size, max(site.terms for site in sites)
-    size = max(1, _MAX_GRAM // max(1, terms * terms))
+def gram_products(sites: Sequence[Outer]) -> int:
+    """Return how many multiplications a record the Gram matrices of all pairs of sites take.
+
+    Inner products with a one-hot side are looked up, not multiplied.
+    """
+    return sum(
+        one.terms * other.terms * (_width(one.left, other.left) + _width(one.right, other.right))
+        for i, one in enumerate(sites)
+        for other in sites[: i + 1]
+    )
+
+
+def _width(one: _Side, other: _Side) -> int:
+    return 1 if isinstance(one, OneHot) or isinstance(other, OneHot) else one.width
+
+
+def _chunks(batch_size: int, entries: int) -> Iterator[slice]:
+    """Cut the records so that what is formed of a chunk stays within its share of memory."""
+    size = max(1, _MAX_ENTRIES // max(1, entries))
     for start in range(0, batch_size, size):
         yield slice(start, min(start + size, batch_size))
 
 
-def _squared_norms(sites: Sequence[Outer]) -> torch.Tensor:
+def _norms_in_full(sites: Sequence[Outer]) -> torch.Tensor:
+    """Return the squared norms [B] by way of the gradients themselves, which are dropped."""
+    total = sites[0].instantiated()
+    for site in sites[1:]:
+        total += site.instantiated()
+    norms_B: torch.Tensor = torch.linalg.vector_norm(total, dim=(1, 2)).square()
+    return norms_B
+
+
+def _norms_by_gram(sites: Sequence[Outer]) -> torch.Tensor:
     total: torch.Tensor | None = None
     for i, one in enumerate(sites):
         for j, other in enumerate(sites[: i + 1]):

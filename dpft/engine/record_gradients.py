@@ -10,7 +10,7 @@ import torch
 
 from dpft.engine.forms import ghost_is_cheaper
 from dpft.engine.grouping import Grouping
-from dpft.engine.outer import Outer, raw_squared_norms
+from dpft.engine.outer import Outer, gram_products, raw_squared_norms
 
 __all__ = ["LeafGradients", "RecordGradients", "zero_sums"]
 
@@ -60,8 +60,9 @@ class LeafGradients:
         """Choose one form for all sites together: the sum stands before any norm."""
         if not self.outers:
             return
-        terms = sum(outer.terms for outer in self.outers)
-        if self.full is None and ghost_is_cheaper(terms, *self.outers[0].shape):
+        one = self.outers[0]
+        products = gram_products(self.outers)
+        if self.full is None and ghost_is_cheaper(products, one.shape, one.batch_size):
             return
         for outer in self.outers:
             grads_B = outer.instantiated()
@@ -72,7 +73,8 @@ class LeafGradients:
         """Return the squared l2 norm [B] in float32 or better."""
         if self.full is None:
             return raw_squared_norms(self.outers)
-        return _rows(self.full).square().sum(1)
+        norms_B: torch.Tensor = torch.linalg.vector_norm(_rows(self.full), dim=1)
+        return norms_B.square()
 
     def add_weighted(self, factors_B: torch.Tensor, raw_sum: torch.Tensor) -> None:
         """Add sum_b factors_b G_b; a record of factor zero adds exactly zero."""

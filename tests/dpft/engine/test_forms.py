@@ -10,9 +10,9 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dpft.clipping import ClippedSum
-from dpft.engine import captures, record_gradients
+from dpft.engine import captures, outer, record_gradients
 from dpft.engine.attachment import Engine
-from dpft.engine.forms import ghost_is_cheaper
+from dpft.engine.forms import ghost_is_cheaper, gram_is_cheaper
 from dpft.engine.pull_back import pull_back
 from dpft.privacy import ClippingStyle
 
@@ -112,19 +112,21 @@ def in_dtype(
     return kind().to(dtype), batch
 
 
-def force(monkeypatch: pytest.MonkeyPatch, *, ghost: bool) -> None:
+def force(monkeypatch: pytest.MonkeyPatch, *, ghost: bool, gram: bool = True) -> None:
     for module in (captures, record_gradients):
         monkeypatch.setattr(module, "ghost_is_cheaper", lambda *_: ghost)
+    monkeypatch.setattr(outer, "gram_is_cheaper", lambda *_: gram)
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("dtype", DTYPES, ids=["float64", "float32"])
-def test_both_forms_give_the_same_norms_and_gradients(
-    kind: type[nn.Module], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("gram", [True, False], ids=["gram", "chunked"])
+def test_all_forms_give_the_same_norms_and_gradients(
+    kind: type[nn.Module], dtype: torch.dtype, gram: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
     for ghost in (True, False):
-        force(monkeypatch, ghost=ghost)
+        force(monkeypatch, ghost=ghost, gram=gram)
         model, batch = in_dtype(kind, dtype)
         found[ghost] = Engine(model, losses).gradients(batch)
     norms = {ghost: gradients.raw_norms().double() for ghost, gradients in found.items()}
@@ -137,7 +139,7 @@ def test_both_forms_give_the_same_norms_and_gradients(
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
-def test_both_forms_give_the_same_clipped_sum(
+def test_all_forms_give_the_same_clipped_sum(
     kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sums = {}
@@ -177,9 +179,22 @@ def test_one_site_in_full_makes_the_whole_parameter_full(monkeypatch: pytest.Mon
     assert Engine(model, losses).gradients(batch).ghosts == frozenset()
 
 
+def test_the_form_depends_on_sizes() -> None:
+    head, factor = (50_000, 384), (8, 384)
+    assert ghost_is_cheaper(8 * 8 * sum(head), head, batch_size=1)
+    assert not ghost_is_cheaper(64 * 64 * sum(factor), factor, batch_size=32)
+    assert gram_is_cheaper(128 * 128 * sum(head), 128, head)
+
+
+@pytest.mark.parametrize(("batch_size", "ghost"), [(1, False), (8, True)])
+def test_gradients_in_full_are_bounded_in_memory(batch_size: int, ghost: bool) -> None:
+    shape, terms = (8000, 384), 1024
+    products = terms * terms * sum(shape)
+    assert ghost_is_cheaper(products, shape, batch_size) is ghost
+    assert not gram_is_cheaper(products, terms, shape)
+
+
 def test_the_form_depends_on_the_batch_and_not_on_the_first_one() -> None:
-    assert ghost_is_cheaper(8, 50_000, 384)
-    assert not ghost_is_cheaper(64, 8, 384)
     model = nn.Linear(256, 256)
     engine = Engine(model, lambda model, batch: model(batch["x"]).sin().flatten(1).sum(1))
     for tokens, ghosts in ((1, {"weight"}), (200, set()), (2, {"weight"})):
@@ -219,8 +234,11 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def test_a_head_of_fifty_thousand_words_is_clipped_in_bounded_memory() -> None:
-    words, width, tokens, batch = 50_000, 64, 8, 4
+@pytest.mark.parametrize(("tokens", "batch"), [(8, 4), (150, 6)], ids=["gram", "chunked"])
+def test_a_head_of_fifty_thousand_words_is_clipped_in_bounded_memory(
+    tokens: int, batch: int
+) -> None:
+    words, width = 50_000, 64
     model = nn.Linear(width, words, bias=False)
     data = {
         "x": torch.randn(batch, tokens, width),

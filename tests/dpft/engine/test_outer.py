@@ -8,7 +8,7 @@ import torch
 
 from dpft.engine import outer as outer_module
 from dpft.engine.boundary import _own
-from dpft.engine.outer import Dense, OneHot, Outer, raw_squared_norms
+from dpft.engine.outer import Dense, OneHot, Outer, gram_products, raw_squared_norms
 from dpft.engine.precision import full_precision
 
 BATCH, TERMS, ROWS, COLUMNS = 3, 5, 7, 4
@@ -63,14 +63,23 @@ def test_the_weighted_sum_is_that_of_the_full_gradients(outer: Outer) -> None:
     ("one", "other"),
     [pytest.param(a, b, id=f"{a}+{b}") for a, b in itertools.product(SITES, MORE)],
 )
-@pytest.mark.parametrize("gram_entries", [2**24, 1], ids=["at_once", "record_by_record"])
+@pytest.mark.parametrize("entries", [2**24, 1], ids=["at_once", "record_by_record"])
+@pytest.mark.parametrize("by_gram", [True, False], ids=["gram", "chunked"])
 def test_norms_of_several_sites_hold_their_cross_terms(
-    one: str, other: str, gram_entries: int, monkeypatch: pytest.MonkeyPatch
+    one: str, other: str, by_gram: bool, entries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outer_module, "_MAX_GRAM", gram_entries)
+    monkeypatch.setattr(outer_module, "_MAX_ENTRIES", entries)
+    monkeypatch.setattr(outer_module, "gram_is_cheaper", lambda *_: by_gram)
     sites = [SITES[one], MORE[other], SITES[one]]
     expected = sum(full(site) for site in sites).flatten(1).square().sum(1)
     assert torch.allclose(raw_squared_norms(sites).double(), expected, rtol=1e-9)
+
+
+def test_multiplications_of_gram_matrices_are_counted_pair_by_pair() -> None:
+    dense, looked_up = SITES["dense-dense"], MORE["one_hot-dense"]
+    own = dense.terms**2 * (ROWS + COLUMNS) + looked_up.terms**2 * (1 + COLUMNS)
+    between = dense.terms * looked_up.terms * (1 + COLUMNS)
+    assert gram_products([dense, looked_up]) == own + between
 
 
 def test_one_term_a_record_needs_no_gram_matrix() -> None:
