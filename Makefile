@@ -20,7 +20,8 @@ DEMO_FLAGS ?=
 # As in --threads 2
 BENCH_FLAGS ?=
 
-.PHONY: help install demo test check format lint types layers docs fast slow bench clean
+.PHONY: help install demo test check format lint types layers docs fast slow bench wheel lock \
+  fuzz audit-dependencies clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -87,6 +88,30 @@ slow: $(VENV)/.dev.stamp
 bench: $(VENV)/.install.stamp
 	$(BIN)/python -m benchmarks.step $(BENCH_FLAGS)
 	$(BIN)/python -m benchmarks.epoch $(BENCH_FLAGS)
+
+# The wheel of the last commit, in dist. Times, modes and folders are fixed, so that whoever builds
+# it again with the releases of constraints.txt gets the same bytes.
+wheel: $(VENV)/.dev.stamp
+	rm -rf build/wheel && mkdir -p build/wheel
+	umask 022 && git archive HEAD | tar -x -C build/wheel && \
+	  SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+	  $(BIN)/python -m build --wheel --no-isolation --outdir dist build/wheel
+	sha256sum dist/*.whl
+
+# Hashes of what constraints.txt names, as PyPI states them, in requirements.lock.
+lock: $(BIN)/python
+	$(BIN)/python .ci/lock.py
+
+# Known faults of what constraints.txt names. Needs the network, and pip-audit in an environment of
+# its own, which is no dependency of anything here. What cannot be looked up is an error, not a pass.
+audit-dependencies: $(BIN)/python
+	@test -x $(VENV)/audit/bin/pip-audit || { $(BIN)/python -m venv $(VENV)/audit && \
+	  $(VENV)/audit/bin/python -m pip --disable-pip-version-check --quiet install "pip-audit>=2.9,<3"; }
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
+# Parsers of files that strangers may write: 100,000 inputs each, and with atheris, led by coverage.
+fuzz: $(VENV)/.dev.stamp
+	$(BIN)/pytest -m "slow or not slow" tests/fuzz
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .grimp_cache \

@@ -33,6 +33,7 @@ from dpft.accounting.inputs import Input, InputRole, InputStatus
 from dpft.accounting.mechanisms import (
     Adjacency,
     Composed,
+    DiscreteGaussian,
     DiscreteLaplace,
     FixedBatchGaussian,
     Gaussian,
@@ -66,6 +67,7 @@ __all__ = [
     "Composed",
     "ConfigurationError",
     "DatasetUse",
+    "DiscreteGaussian",
     "DiscreteLaplace",
     "DpftError",
     "FixedBatchGaussian",

@@ -32,6 +32,7 @@ __all__ = [
     "calibrate",
     "calibrate_batch_size",
     "calibrate_noise_multiplier",
+    "calibrate_noise_of",
     "calibrate_steps",
 ]
 
@@ -163,6 +164,33 @@ def calibrate(target: PrivacyTarget, *, sample_rate: float, steps: int) -> _Run:
     return at(_solved(target, at, Search(target.epsilon, points, safer=1)))
 
 
+def calibrate_noise_of(target: PrivacyTarget, mechanism_at: Callable[[float], Mechanism]) -> float:
+    """Return the smallest noise multiplier with which a mechanism of any kind meets a target.
+
+    Args:
+        target: The guarantee asked for; its unit and relation are those of the mechanism.
+        mechanism_at: Makes the mechanism of a noise multiplier; more noise must not cost more.
+
+    Returns:
+        Noise std divided by the clip norm; see `calibrate` for its precision.
+
+    Raises:
+        ConfigurationError: If no noise multiplier up to 1e5 suffices, or the accountant cannot
+            treat the mechanism.
+        AccountantError: If the accountant fails numerically.
+
+    Privacy:
+        Nothing, no data touched (`test_integer_noise_is_calibrated_to_its_own_bound`).
+    """
+    points = Range(_LOWEST_NOISE, _UNITS_PER_NOISE, _LARGEST_NOISE)
+    found = _solved(
+        target,
+        lambda point: mechanism_at(point / _UNITS_PER_NOISE),
+        Search(target.epsilon, points, safer=1),
+    )
+    return found / _UNITS_PER_NOISE
+
+
 def calibrate_noise_multiplier(  # noqa: PLR0913  # keywords alone, named as in a configuration
     *,
     epsilon: float,
@@ -260,7 +288,7 @@ def calibrate_batch_size(
     return _solved(target, at, Search(target.epsilon, points, safer=-1))
 
 
-def _solved(target: PrivacyTarget, mechanism_at: Callable[[int], _Run], search: Search) -> int:
+def _solved(target: PrivacyTarget, mechanism_at: Callable[[int], Mechanism], search: Search) -> int:
     """Return the outermost point that meets the target, found coarsely and confirmed finely."""
     coarse = _measured(target, mechanism_at, _coarse_grid(target))
     fine = _measured(target, mechanism_at, DEFAULT_GRID)
@@ -277,7 +305,7 @@ def _solved(target: PrivacyTarget, mechanism_at: Callable[[int], _Run], search: 
 
 
 def _measured(
-    target: PrivacyTarget, mechanism_at: Callable[[int], _Run], grid: Grid
+    target: PrivacyTarget, mechanism_at: Callable[[int], Mechanism], grid: Grid
 ) -> Callable[[int], float]:
     return lambda point: target.spent(mechanism_at(point), grid)
 

@@ -6,14 +6,30 @@ Digests are taken over this form. Nothing here knows what the fields mean.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from dpft.accounting.errors import ConfigurationError
 
-__all__ = ["canonical", "digest_of", "exactly", "is_digest", "misfit", "parsed", "text_problems"]
+__all__ = [
+    "LONGEST_JSON",
+    "canonical",
+    "digest_of",
+    "exactly",
+    "is_digest",
+    "misfit",
+    "parsed",
+    "text_problems",
+]
 
+LONGEST_JSON = 8 << 20
+"""Most characters that are read: some thousands of runs."""
+_DEEPEST = 64
+_LARGEST = 1 << 64  # seeds and counts lie below; beyond the range of floats nothing can be computed
+_SHOWN = 300
 _DIGEST_LENGTH = 64
+_HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def canonical(value: object) -> str:
@@ -65,23 +81,26 @@ def parsed(what: str, text: str) -> Any:
 
     Args:
         what: Name of the text, for messages.
-        text: The JSON.
+        text: The JSON, of at most `LONGEST_JSON` characters.
 
     Returns:
-        The value.
+        The value: at most 64 levels deep, whole numbers below 2**64, texts in Unicode.
 
     Raises:
         ConfigurationError: If the text is no such JSON.
 
     Privacy:
-        Nothing, no data touched.
+        Nothing, no data touched (`tests/fuzz/test_parsers.py`).
     """
+    if len(text) > LONGEST_JSON:
+        raise ConfigurationError(misfit(what, text[:20], f"of <= {LONGEST_JSON} characters"))
     try:
-        return json.loads(
+        value = json.loads(
             text,
             object_pairs_hook=_without_repetition,
             parse_constant=_refused,
             parse_float=_finite,
+            parse_int=_whole,
         )
     except ConfigurationError:  # is a ValueError as well
         raise
@@ -92,6 +111,8 @@ def parsed(what: str, text: str) -> Any:
         ) from error
     except RecursionError as error:
         raise ConfigurationError(misfit(what, "nested text", "of finite depth")) from error
+    _refuse_unfit(what, value)
+    return value
 
 
 def exactly(what: str, fields: object, names: Iterable[str]) -> dict[str, Any]:
@@ -116,8 +137,8 @@ def exactly(what: str, fields: object, names: Iterable[str]) -> dict[str, Any]:
         return dict(fields)
     given = sorted(map(str, fields)) if isinstance(fields, Mapping) else fields
     raise ConfigurationError(
-        f"Expected {what}={given!r} to have exactly the fields {sorted(known)}. A field that is "
-        "not understood may change the guarantee. Read it with the version that wrote it."
+        f"Expected {what}={_shown(given)} to have exactly the fields {sorted(known)}. A field that "
+        "is not understood may change the guarantee. Read it with the version that wrote it."
     )
 
 
@@ -133,13 +154,13 @@ def misfit(field: str, value: object, rule: str) -> str:
         Nothing, no data touched.
     """
     return (
-        f"Expected {field}={value!r} to be {rule}. A certificate states one algorithm, the one "
-        "that ran. Write it from the plan of the run."
+        f"Expected {field}={_shown(value)} to be {rule}. A certificate states one algorithm, the "
+        "one that ran. Write it from the plan of the run."
     )
 
 
 def text_problems(field: str, value: object) -> list[str]:
-    """Check a text that is not empty.
+    """Check a text that is not empty, and can be written.
 
     Args:
         field: Its name.
@@ -151,11 +172,40 @@ def text_problems(field: str, value: object) -> list[str]:
     Privacy:
         Nothing, no data touched.
     """
-    return [] if isinstance(value, str) and value else [misfit(field, value, "a non-empty string")]
+    if isinstance(value, str) and value and not _HALF_OF_A_PAIR.search(value):
+        return []
+    return [misfit(field, value, "a non-empty string")]
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, cut: a file of megabytes is no reason to print them."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _refuse_unfit(what: str, value: object) -> None:
+    """Refuse what is too deep to be walked by recursion, and text that cannot be written."""
+    pending = [(value, 1)]
+    while pending:
+        each, depth = pending.pop()
+        if isinstance(each, str) and _HALF_OF_A_PAIR.search(each):
+            raise ConfigurationError(misfit(what, each, "text in Unicode"))
+        if depth > _DEEPEST:
+            raise ConfigurationError(misfit(what, "nested text", f"at most {_DEEPEST} deep"))
+        if isinstance(each, dict):
+            pending += [(part, depth + 1) for pair in each.items() for part in pair]
+        elif isinstance(each, list):
+            pending += [(part, depth + 1) for part in each]
+
+
+def _whole(digits: str) -> int:
+    """Read a whole number; one of thousands of digits would overflow whatever computes with it."""
+    value = int(digits)
+    return value if abs(value) < _LARGEST else _refused(digits[:_SHOWN])
 
 
 def _refused(constant: str) -> NoReturn:
-    raise ConfigurationError(misfit("number", constant, "finite"))
+    raise ConfigurationError(misfit("number", constant, "finite, and not beyond 2**64"))
 
 
 def _finite(digits: str) -> float:

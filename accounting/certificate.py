@@ -36,6 +36,7 @@ __all__ = [
 FORMAT_VERSION = 2
 _READ_VERSIONS = (1, FORMAT_VERSION)
 _FIELDS = {"format_version", "runs"}
+_MOST_USES = 1000  # pairs of them are compared, also where a stranger wrote the file
 _PUBLISHED = {
     "artefact",
     "claims",
@@ -52,8 +53,8 @@ class Certificate:
         format_version: Version of the written form.
 
     Raises:
-        ConfigurationError: If there is no run, a name appears twice, an input's runs are missing
-            or not those that its digest names, or the version is unknown.
+        ConfigurationError: If there is no run, or more than a thousand, a name appears twice, an
+            input's runs are missing or not those that its digest names, or the version is unknown.
 
     Privacy:
         All runs are taken to share records, also under different names of data sets, unless a
@@ -389,6 +390,9 @@ def _runs_problems(runs: object) -> list[str]:
     names = [run.run_id for run in runs]
     if len(set(names)) < len(names):
         return [misfit("run_id", sorted(names), "without repetition")]
+    uses = sum(len(run.touched) for run in runs)
+    if uses > _MOST_USES:
+        return [misfit("runs", uses, f"at most {_MOST_USES} runs and data sets of runs")]
     return []
 
 

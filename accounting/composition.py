@@ -14,6 +14,7 @@ from dpft.accounting.inputs import InputStatus
 from dpft.accounting.mechanisms import (
     Adjacency,
     Composed,
+    DiscreteGaussian,
     FixedBatchGaussian,
     Gaussian,
     Mechanism,
@@ -41,6 +42,7 @@ _ORDER = (Adjacency.ADD_OR_REMOVE, Adjacency.ZERO_OUT, Adjacency.REPLACE_ONE)
 # Their noise is stated in units of the clip norm, whatever the relation. That of Laplace is stated
 # in units of a sensitivity under one relation, and the rest state a bound and no noise at all.
 _CONVERTIBLE = (
+    DiscreteGaussian,
     FixedBatchGaussian,
     Gaussian,
     PoissonGaussian,

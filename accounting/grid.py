@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dpft.accounting.mechanisms import (
     Composed,
+    DiscreteGaussian,
     DiscreteLaplace,
     FixedBatchGaussian,
     Gaussian,
@@ -99,6 +100,8 @@ def _reach(mechanism: Mechanism) -> tuple[float, float]:
         case PoissonGaussian() | TruncatedPoissonGaussian() | Gaussian() | FixedBatchGaussian():
             rate = getattr(mechanism, "sample_rate", 1.0)
             return _gaussian_reach(mechanism.noise_multiplier, rate * mechanism.steps)
+        case DiscreteGaussian():  # of no use there, but a composition may hold one
+            return _gaussian_reach(mechanism.noise_multiplier, mechanism.steps)
         case UserPoissonGaussian():
             shift = _largest_shift(mechanism)
             releases = mechanism.sample_rate * mechanism.steps

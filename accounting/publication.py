@@ -22,6 +22,7 @@ from dpft.accounting.rules import fraction_problems, require
 __all__ = ["Claim", "Publication"]
 
 _FRACTIONS = (0.1, 0.01)  # of the planned delta
+_MOST_CLAIMS = 16
 _TENSORS, _PREFLIGHT = "tensors_sha256", "preflight_sha256"
 
 
@@ -182,8 +183,9 @@ class Publication:
         fields = parsed("certificate", text)
         values = exactly("certificate", fields, ["artefact", "claims", "format_version", "runs"])
         artefact = _digests_in(values["artefact"])
-        if not isinstance(values["claims"], list):
-            raise ConfigurationError(misfit("claims", values["claims"], "a list"))
+        if not isinstance(values["claims"], list) or len(values["claims"]) > _MOST_CLAIMS:
+            rule = f"a list of at most {_MOST_CLAIMS}"  # each is computed again by `verify`
+            raise ConfigurationError(misfit("claims", values["claims"], rule))
         claims = tuple(Claim.from_fields(claim) for claim in values["claims"])
         made = Certificate.from_fields(fields)
         return cls(made, artefact[_TENSORS], claims, artefact.get(_PREFLIGHT))

@@ -16,6 +16,7 @@ from dpft.accounting.grid import Grid
 from dpft.accounting.mechanisms import (
     Adjacency,
     Composed,
+    DiscreteGaussian,
     DiscreteLaplace,
     FixedBatchGaussian,
     Gaussian,
@@ -185,6 +186,12 @@ def _gaussian(
     return orders * (releases * (distance / mechanism.noise_multiplier) ** 2 / 2)
 
 
+@_divergences.register(DiscreteGaussian)
+def _(mechanism: DiscreteGaussian, orders: "np.ndarray") -> "np.ndarray":
+    """Canonne et al. 2020, proposition 5: as for the Gaussian, at integer distances."""
+    return orders * mechanism.rho
+
+
 @_divergences.register(PoissonGaussian)
 def _(mechanism: PoissonGaussian, orders: "np.ndarray") -> "np.ndarray":
     import numpy as np
@@ -306,7 +313,9 @@ def _has_bound(mechanism: Mechanism) -> bool:
             return mechanism.adjacency is not Adjacency.REPLACE_ONE or mechanism.sample_rate == 1.0
         case Opaque():
             return mechanism.delta == 0.0
-        case Gaussian() | FixedBatchGaussian() | Laplace() | DiscreteLaplace() | Selection():
+        case Gaussian() | FixedBatchGaussian() | DiscreteGaussian():
+            return True
+        case Laplace() | DiscreteLaplace() | Selection():
             return True
         case _:
             return False

@@ -8,6 +8,7 @@ the order in a file, nor the cut into files, nor the metadata matter.
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,7 +31,8 @@ __all__ = [
 NOTE = "dpft_certificate_sha256"
 _METADATA = "__metadata__"
 _LENGTH_BYTES = 8
-_LONGEST_HEADER = 100_000_000  # as safetensors itself has it
+_LONGEST_HEADER = 16 << 20  # some 100,000 tensors; safetensors itself reads 100 MB
+_MOST_NUMBERS = 1 << 60  # in one tensor, empty dimensions left aside
 _CHUNK = 1 << 20
 
 
@@ -100,6 +102,7 @@ def read_header(path: Path) -> Header:
     start = _LENGTH_BYTES + length
     try:
         fields = json.loads(text, object_pairs_hook=_without_repetition)
+        "".join(fields).encode()  # names are written again: half a surrogate pair cannot be
         metadata = _texts(fields.pop(_METADATA, {}))
         tensors = {name: _stored(entry) for name, entry in fields.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -221,12 +224,15 @@ def _stored(entry: Any) -> StoredTensor:
         raise ValueError(f"unknown fields of a tensor: {sorted(entry)}")
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError(f"no shape or place: {counts}")
+    if math.prod(max(size, 1) for size in stored.shape) >= _MOST_NUMBERS:
+        raise ValueError(f"a shape that no memory holds: {stored.shape[:8]}")
     return stored
 
 
 def _texts(metadata: Any) -> dict[str, str]:
     if not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("metadata that are no texts")
+    "".join([*metadata, *metadata.values()]).encode()
     return dict(metadata)
 
 

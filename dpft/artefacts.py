@@ -5,19 +5,20 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch import nn
 
 from dpft.accounting import Certificate, RunRecord, Unit
 from dpft.accounting.publication import Publication
 from dpft.accounting.run_record import LedgerReference
 from dpft.artefact_digest import tensor_files, tensors_digest, write_note
-from dpft.declarations import taken_as_public
+from dpft.declarations import floats_in_words, taken_as_public
 from dpft.held_out import training_part
 from dpft.model_card import write_plain_card
 from dpft.preflight_statement import PREFLIGHT, PreflightStatement
 from dpft.private_step import PrivateStep
 from dpft.report import ReportFacts, write_report
-from dpft.run_folder import RunFolder, environment, make_durable, write_whole
+from dpft.run_folder import RunFolder, environment, make_durable, storing, write_whole
 from dpft.verification import CERTIFICATE
 
 __all__ = ["CHOICE_OF_SETTINGS", "run_record", "save_adapter", "save_artefacts"]
@@ -31,7 +32,6 @@ _EXCLUDED = (
     "Other runs on the same records: their certificates have to be composed with this one.",
     "Whoever watches the machine: time, memory, power and network may depend on sampled records.",
     "Interruptions that depend on records, as when a certain sample exhausts the memory.",
-    "Floating-point arithmetic: the proof is for real numbers and exact Gaussian noise.",
 )
 _OF_USERS = (
     "Users told apart otherwise, as by another column of owners: runs whose owners were named "
@@ -73,7 +73,7 @@ def run_record(
         inputs=step.started.inputs,
         divisor=plan.length.expected_batch_size,
         versions={name: each for name, each in environment()["versions"].items() if each},
-        excluded=(*_EXCLUDED, *of_users, *taken_as_public(plan)),
+        excluded=(*_EXCLUDED, floats_in_words(plan.privacy), *of_users, *taken_as_public(plan)),
         ledger=ledger,
     )
 
@@ -89,6 +89,9 @@ def save_artefacts(
         folder: The run folder. The certificate lies in it and beside the weights, which name it
             in the metadata of their file.
         facts: What the report states.
+
+    Raises:
+        StorageError: If the disk takes no more; what was there before is unchanged.
 
     Privacy:
         Weights after noise, and public numbers
@@ -113,8 +116,11 @@ def save_adapter(model: nn.Module, certificate: Certificate, folder: Path, delta
     Args:
         model: A model after a noisy step.
         certificate: What the weights may claim.
-        folder: Where they will lie; what is there is replaced.
+        folder: Where they will lie; what is there is replaced, once the new ones are whole.
         delta: Delta at which the file states epsilon.
+
+    Raises:
+        StorageError: If the disk takes no more; what was there before is unchanged.
 
     Privacy:
         Weights after noise, and public numbers.
@@ -125,19 +131,42 @@ def save_adapter(model: nn.Module, certificate: Certificate, folder: Path, delta
 def _save_adapter(model: nn.Module, adapter: Path, publish: Callable[[Path], str]) -> str:
     """Write the adapter whole or not at all, and return the text of its certificate."""
     draft = adapter.with_name(f".{adapter.name}.draft")
-    for stale in (draft, adapter):  # of a process that was interrupted while it wrote
-        if stale.exists():
-            shutil.rmtree(stale)
+    former = adapter.with_name(f".{adapter.name}.former")
+    with storing(adapter, "the steps stay charged, and what was there before is unchanged"):
+        if former.exists() and not adapter.exists():  # an interruption between two names
+            former.rename(adapter)
+        for stale in (draft, former):  # of a process that was interrupted while it wrote
+            _remove(stale)
+        text = _drafted(model, draft, publish)
+        if adapter.exists():
+            adapter.rename(former)
+        draft.rename(adapter)
+        make_durable(adapter.parent)
+        _remove(former)
+    return text
+
+
+def _drafted(model: nn.Module, draft: Path, publish: Callable[[Path], str]) -> str:
+    """Write the adapter durably under the name of its draft; if that fails, leave nothing."""
     save: Callable[..., None] = model.save_pretrained  # type: ignore[assignment]  # peft's
     # peft would otherwise look the base model's vocabulary up on the Hub
     adapter_only = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
-    save(draft, safe_serialization=True, **adapter_only)
-    text = publish(draft)
-    for path in (*draft.rglob("*"), draft):
-        make_durable(path)
-    draft.rename(adapter)
-    make_durable(adapter.parent)
+    try:
+        save(draft, safe_serialization=True, **adapter_only)
+        text = publish(draft)
+        for path in (*draft.rglob("*"), draft):
+            make_durable(path)
+    except (OSError, SafetensorError) as error:  # the latter for what the disk does not take
+        shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise
+        raise OSError(str(error)) from error
     return text
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _certify(

@@ -62,9 +62,11 @@ class BookedCharges:
 
     def fail(self, step: int) -> None:
         """Note that the step charged last ended in an exception: nobody goes on after it."""
-        self._charges.fail(step)
-        with suppress(LedgerError):  # what is not given back stays charged, which is safe
-            self._booking.settle()
+        try:
+            self._charges.fail(step)
+        finally:  # the folder's disk may be full: a run that is settled is not resumed either
+            with suppress(LedgerError):  # what is not given back stays charged, which is safe
+                self._booking.settle()
 
 
 class _Unwritten:

@@ -11,18 +11,19 @@ intended. One process at a time holds the file, by a lock of the operating syste
 """
 
 import dataclasses
+import errno
 import fcntl
 import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
-from dpft.run_folder import make_durable
+from dpft.run_folder import make_durable, storing
 
 __all__ = [
     "FORMAT_VERSION",
@@ -31,6 +32,7 @@ __all__ = [
     "Origin",
     "RunCharges",
     "RunHistory",
+    "fingerprint_of",
     "has_failed",
     "hold",
     "noted_steps",
@@ -39,6 +41,7 @@ __all__ = [
 
 FORMAT_VERSION = 2
 _NAME_BYTES = 16
+_LONGEST_LINE = 1 << 20
 _Entry = Mapping[str, Any] | list[Any]
 _FAILED = "failed"
 _TORN_FAILURE = b"["  # no other line begins so: what is left of a torn one cannot be mistaken
@@ -193,35 +196,54 @@ class ChargesFile:
 
         Raises:
             ConfigurationError: If another process was quicker.
+            StorageError: If that cannot be written.
         """
         if self._file is None:
             self._file = _created(self._path)
         if self._file.tell() == 0:
-            origin = self._origin or Origin(secrets.token_hex(_NAME_BYTES))
-            header = {"format_version": FORMAT_VERSION, **dataclasses.asdict(origin)}
-            self._write(header | {"fingerprint": self._fingerprint})
-        self._append(self._attachment())
+            self._begin(self._file)
+        else:
+            self._append(self._attachment())
 
     def intend(self, step: int) -> None:
         """Charge a step (0, 1, ...), durably.
 
         Raises:
             BrokenGuaranteeError: If it is not the one that follows.
+            StorageError: If the line could not be written: then nothing may be sampled.
         """
         self._append({"intend": step + 1})
 
     def fail(self, step: int) -> None:
-        """Note durably that the step charged last ended in an exception."""
+        """Note durably that the step charged last ended in an exception.
+
+        Raises:
+            StorageError: If that cannot be written; the run can then not be resumed either, for
+                lack of its charges, unless not even their name can be changed.
+        """
         try:
             self._append([_FAILED, step + 1])
-        except OSError:  # a full disk; a folder without its charges cannot be resumed either
-            self._path.rename(self._path.with_name(f"{self._path.name}.failed"))
+        except (OSError, MemoryError):
+            with storing(self._path, "the step did fail: the run must not be resumed"):
+                self._path.rename(self._path.with_name(f"{self._path.name}.failed"))
             raise
 
     def close(self) -> None:
         """Let the file go, so that another process may hold it."""
         if self._file is not None:
             self._file.close()
+
+    def _begin(self, file: FileIO) -> None:
+        """Write the first lines, or none: a reservation they name is given back if they fail."""
+        origin = self._origin or Origin(secrets.token_hex(_NAME_BYTES))
+        header = {"format_version": FORMAT_VERSION, **dataclasses.asdict(origin)}
+        try:
+            self._write(header | {"fingerprint": self._fingerprint})
+            self._append(self._attachment())
+        except OSError:
+            with suppress(OSError):  # then they stay, and a ledger refuses to go on
+                file.truncate(0)
+            raise
 
     def _read(self) -> None:
         if self._file is None:
@@ -293,9 +315,10 @@ class ChargesFile:
         assert self._file is not None, "attach comes first"
         self._refuse_other_writer(self._file.tell() + length)
         line = json.dumps(entry, sort_keys=True).encode().ljust(length) + b"\n"
-        if self._file.write(line) != len(line):
-            raise OSError(f"Expected {self._path} to take a whole line. The disk may be full.")
-        os.fsync(self._file.fileno())
+        with storing(self._path, "what it charged stays charged, and nothing else is sampled"):
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, "no room for a whole line")
+            os.fsync(self._file.fileno())
 
     def _refuse_other_writer(self, size: int) -> None:
         """Raise if somebody wrote in spite of the lock, as where machines do not share locks."""
@@ -368,11 +391,35 @@ def origin_of(path: Path) -> Origin | None:
     Privacy:
         Nothing, no data touched.
     """
-    try:
-        first, separator, _ = path.read_bytes().partition(b"\n")
-    except FileNotFoundError:
+    header = _header(path)
+    return None if header is None else _read_origin(header, path)
+
+
+def fingerprint_of(path: Path) -> dict[str, Any]:
+    """Return what must not change between the processes of a run, without holding its charges.
+
+    Args:
+        path: The file of the charges.
+
+    Returns:
+        What its first line says; empty if it says nothing of it.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    match _header(path):
+        case {"fingerprint": dict(fingerprint)}:
+            return fingerprint
+    return {}
+
+
+def _header(path: Path) -> Any:
+    """Return what the first line says, None if there is no whole one."""
+    if not path.is_file():
         return None
-    return _read_origin(_parsed(first), path) if separator else None
+    with path.open("rb") as file:
+        first = file.readline(_LONGEST_LINE)
+    return _parsed(first) if first.endswith(b"\n") else None
 
 
 def _read_origin(header: Any, path: Path) -> Origin | None:
@@ -389,12 +436,13 @@ def _read_origin(header: Any, path: Path) -> Origin | None:
 
 
 def _created(path: Path) -> FileIO:
-    try:
-        file = FileIO(path, "x+")
-    except FileExistsError:
-        raise ConfigurationError(_in_use(path)) from None
-    make_durable(path.parent)
-    make_durable(path.parent.parent)
+    with storing(path, "nothing was charged and no record was sampled"):
+        try:
+            file = FileIO(path, "x+")
+        except FileExistsError:
+            raise ConfigurationError(_in_use(path)) from None
+        make_durable(path.parent)
+        make_durable(path.parent.parent)
     return _lock(file, path)
 
 
@@ -422,7 +470,7 @@ def _in_use(path: Path) -> str:
 def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:  # also what is no UTF-8
+    except (ValueError, RecursionError):  # also what is no UTF-8
         return None
 
 

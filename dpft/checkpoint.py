@@ -4,7 +4,7 @@
         weights.safetensors        trainable parameters
         optimisation.safetensors   tensors of the optimiser and of the average
         optimisation.json          its plain numbers, and where the tensors belong
-        state.json                 steps, whose run it is, digests of the other files
+        state.json                 steps, whose run it is, digests of all files, its own included
 
 Everything in them post-processes noised gradients. No accumulator, no index, no key, no time.
 Reading runs no code: there is no pickle.
@@ -25,13 +25,24 @@ from safetensors.torch import load, save
 
 from dpft.charges import FORMAT_VERSION
 from dpft.errors import BrokenGuaranteeError
-from dpft.run_folder import make_durable
+from dpft.run_folder import make_durable, storing
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
 _KEPT = 2
 _STATE = "state.json"
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+# What damaged files raise, also where somebody damaged them on purpose.
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+_PARTS = ("optimisation.json", "optimisation.safetensors", "weights.safetensors")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,24 +88,17 @@ class Checkpoints:
             checkpoint: What to write.
             run: Random name of the process that made it, as charged.
 
+        Raises:
+            StorageError: If it cannot be written; those before it are still there.
+
         Privacy:
             Releases the checkpoint. It is in place, durably, when this returns.
         """
-        name = f"step_{checkpoint.intended:06d}"
-        draft = self._folder / f".{name}.draft"
-        for stale in self._folder.glob(".*.draft"):  # of processes that were interrupted here
-            _remove(stale)
-        draft.mkdir(parents=True)
-        for file, content in _files(checkpoint, run).items():
-            (draft / file).write_bytes(content)
-            make_durable(draft / file)
-        make_durable(draft)
-        _remove(self._folder / name)  # only ever a damaged one: no step is taken twice
-        os.replace(draft, self._folder / name)  # noqa: PTH105 - the atomic call by its name
-        make_durable(self._folder)
-        make_durable(self._folder.parent)
-        for old in self._present()[_KEPT:]:
-            _remove(old)
+        place = self._folder / f"step_{checkpoint.intended:06d}"
+        with storing(place, "the steps stay charged and the checkpoints before it are whole"):
+            self._write(place, _files(checkpoint, run))
+            for old in [path for path in self._present() if path != place][_KEPT - 1 :]:
+                _remove(old)
 
     def newest(self, runs: Sequence[str], intended: int) -> Checkpoint | None:
         """Read the newest checkpoint that is whole.
@@ -128,6 +132,32 @@ class Checkpoints:
             return checkpoint
         return None
 
+    def remove_drafts(self) -> None:
+        """Remove what processes left that were interrupted while they wrote a checkpoint.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        for stale in self._folder.glob(".*.draft"):
+            _remove(stale)
+
+    def _write(self, place: Path, files: Mapping[str, bytes]) -> None:
+        draft = self._folder / f".{place.name}.draft"
+        self.remove_drafts()
+        try:
+            draft.mkdir(parents=True)
+            for file, content in files.items():
+                (draft / file).write_bytes(content)
+                make_durable(draft / file)
+            make_durable(draft)
+        except OSError:  # half a checkpoint would take the room that is missing
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        _remove(place)  # only ever a damaged one: no step is taken twice
+        os.replace(draft, place)  # noqa: PTH105 - the atomic call by its name
+        make_durable(self._folder)
+        make_durable(self._folder.parent)
+
     def _present(self) -> list[Path]:
         """Return the folders of checkpoints, newest first."""
         found = [path for path in self._folder.glob("step_*") if _step_of(path) is not None]
@@ -154,7 +184,7 @@ def _files(checkpoint: Checkpoint, run: str) -> dict[str, bytes]:
         "updates": checkpoint.updates,
         "files": {name: _digest(content) for name, content in files.items()},
     }
-    return files | {_STATE: _json(state)}
+    return files | {_STATE: _json(state | {"digest": _digest(_json(state))})}
 
 
 def _read(folder: Path) -> tuple[Checkpoint, str]:
@@ -164,7 +194,11 @@ def _read(folder: Path) -> tuple[Checkpoint, str]:
         ValueError: If it is not whole; any error of `_UNREADABLE` says the same.
     """
     state = json.loads((folder / _STATE).read_bytes())
-    contents = {name: (folder / name).read_bytes() for name in sorted(state["files"])}
+    if state.pop("digest") != _digest(_json(state)):
+        raise ValueError(folder)
+    if sorted(state["files"]) != sorted(_PARTS):  # no other file is opened, wherever it lies
+        raise ValueError(folder)
+    contents = {name: (folder / name).read_bytes() for name in _PARTS}
     whole = all(_digest(content) == state["files"][name] for name, content in contents.items())
     if not whole or state["format_version"] != FORMAT_VERSION:
         raise ValueError(folder)

@@ -110,10 +110,12 @@ class Continuity:
         """
         found = self._checkpoints.newest(self.charges.names, self.charges.intended)
         self.charges.attach()
+        self._checkpoints.remove_drafts()
         reached = 0
         if found is not None:
             self._iterate.restore(found)
             self._updates, reached = found.updates, found.intended
+            self._saved = reached
         self._iterate.pass_over(self.charges.intended - reached)
 
     def after_step(self) -> None:

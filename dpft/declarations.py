@@ -11,9 +11,9 @@ from typing import Any
 from dpft.accounting import Adjacency
 from dpft.accounting.inputs import Input, InputRole, InputStatus
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
-from dpft.privacy import EvaluationStatus, PrivacyPlan
+from dpft.privacy import EvaluationStatus, NoiseKind, Privacy, PrivacyPlan
 
-__all__ = ["declared_inputs", "taken_as_public"]
+__all__ = ["declared_inputs", "floats_in_words", "taken_as_public"]
 
 
 def declared_inputs(model: Any, tokenizer: Any, declared: Sequence[Input]) -> tuple[Input, ...]:
@@ -47,6 +47,23 @@ def declared_inputs(model: Any, tokenizer: Any, declared: Sequence[Input]) -> tu
     if tokenizer is not None and not _is_of(tokenizer, model):
         _require_vocabulary(_name_of(tokenizer), declared)
     return tuple(declared)
+
+
+def floats_in_words(privacy: Privacy) -> str:
+    """Return what the guarantee leaves out of computing with floating-point numbers.
+
+    Args:
+        privacy: The guarantee.
+
+    Returns:
+        A sentence for certificate and report.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    if privacy.noise is NoiseKind.DISCRETE_GAUSSIAN:
+        return "Floating-point arithmetic before the noise, which is exact: the proof is for reals."
+    return "Floating-point arithmetic: the proof is for real numbers and exact Gaussian noise."
 
 
 def taken_as_public(plan: PrivacyPlan) -> tuple[str, ...]:

@@ -4,10 +4,11 @@
     ├── ConfigurationError      (exit code 2) a setting is missing, wrong or contradicts another
     ├── BudgetError             (exit code 3) the run would exceed its privacy budget
     ├── LedgerError             (exit code 4) the ledger cannot be read, trusted or written
+    ├── StorageError            (exit code 1) a file of a run or a merge cannot be written
     └── BrokenGuaranteeError    (exit code 4) the privacy guarantee would not hold
         └── UnsupportedError    (exit code 4) the engine cannot clip this model exactly
 
-All but the last two are defined in `dpft.accounting.errors`, the lowest layer. This module may be
+All but the last three are defined in `dpft.accounting.errors`, the lowest layer. This module may be
 imported by everything; it imports nothing heavy.
 """
 
@@ -19,8 +20,18 @@ __all__ = [
     "ConfigurationError",
     "DpftError",
     "LedgerError",
+    "StorageError",
     "UnsupportedError",
 ]
+
+
+class StorageError(DpftError, OSError):
+    """A file cannot be written: the disk is full, or read-only, or the right to write is missing.
+
+    Privacy:
+        Nothing is sampled whose charge is not on the disk, and what was charged stays charged
+        (`tests/faults/test_disks.py`).
+    """
 
 
 class BrokenGuaranteeError(DpftError):

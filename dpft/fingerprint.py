@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dpft.privacy import PrivacyPlan
+from dpft.privacy import NoiseKind, PrivacyPlan
 
 __all__ = ["fingerprint"]
 
@@ -72,6 +72,8 @@ def _planned(plan: PrivacyPlan) -> dict[str, Any]:
         "unit": privacy.covers,
         "records_per_user": privacy.records_per_user,
     }
+    if privacy.noise is not NoiseKind.GAUSSIAN:  # runs of before it was a choice have no such field
+        values["noise"] = privacy.noise
     return _fields("privacy", values)
 
 

@@ -268,15 +268,15 @@ class Loop:
 
     def _begin(self) -> None:
         """Say what the run is, before its first step is charged."""
-        folder = self._folder
-        if folder is not None and self._config_yaml is not None and not folder.config.exists():
-            folder.write_config(self._config_yaml)
         # before an iterate is restored or made: one that crashes has released it too
         mark_training(self._model, self._name)
         if self._continuity is not None:
             self._continuity.begin()
         elif self._charges is not None:
             self._charges.attach()
+        folder = self._folder  # held by now: of two processes that begin here one is refused
+        if folder is not None and self._config_yaml is not None and not folder.config.exists():
+            folder.write_config(self._config_yaml)
         if self._charges is not None:
             mark_training(self._model, self.run_id)  # by the name it was charged under
 
@@ -285,7 +285,9 @@ class Loop:
             self._continuity.save()
 
     def _records_per_second(self, steps: int, seconds: float) -> float:
-        return self._plan.length.expected_batch_size * steps / seconds if steps else math.nan
+        if not steps or seconds <= 0:  # no clock is so fine, or it stood still
+            return math.nan
+        return self._plan.length.expected_batch_size * steps / seconds
 
 
 def _on(device: torch.device, collate: Collate, rows: Sequence[Row]) -> dict[str, Any]:

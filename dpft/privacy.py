@@ -16,6 +16,7 @@ from dpft.accounting import (
     DEFAULT_GRID,
     Accountant,
     Adjacency,
+    DiscreteGaussian,
     DiscreteLaplace,
     Grid,
     Mechanism,
@@ -27,6 +28,7 @@ from dpft.accounting import (
     epsilon,
     steps_from_epochs,
 )
+from dpft.accounting.calibration import calibrate_noise_of
 from dpft.configuration import validated
 from dpft.errors import ConfigurationError
 
@@ -34,6 +36,7 @@ __all__ = [
     "AUTO_S_GAMMA",
     "ClippingStyle",
     "EvaluationStatus",
+    "NoiseKind",
     "PlannedLength",
     "Privacy",
     "PrivacyMode",
@@ -65,6 +68,18 @@ class ClippingStyle(str, Enum):
 
     FLAT = "flat"
     AUTO_S = "auto_s"
+
+
+class NoiseKind(str, Enum):
+    """What is added to the clipped sum.
+
+    `gaussian`: floating-point normals. `discrete_gaussian`: the sum is rounded to a public grid and
+    gets exact integer noise; sampling amplifies nothing, so that every step costs as if all records
+    took part.
+    """
+
+    GAUSSIAN = "gaussian"
+    DISCRETE_GAUSSIAN = "discrete_gaussian"
 
 
 class EvaluationStatus(str, Enum):
@@ -111,6 +126,7 @@ class Privacy:
         mode: `not_private` switches clipping and noise off, and every artefact says so.
         ledger: File of the ledger that charges the run. Unset: `$DPFT_LEDGER`, else
             dpft-ledger.sqlite beside the parent of the run folder. Never changes epsilon.
+        noise: What is added to the clipped sum; `discrete_gaussian` asks for `accountant=rdp`.
 
     Raises:
         ConfigurationError: If a field is out of range, or fields contradict each other.
@@ -141,6 +157,7 @@ class Privacy:
     records_per_user: _PositiveInt | None = None
     mode: PrivacyMode = PrivacyMode.PRIVATE
     ledger: str | None = None
+    noise: NoiseKind = NoiseKind.GAUSSIAN
 
     def __post_init__(self) -> None:
         """Check the rules that span several fields, and report all that are broken at once."""
@@ -149,6 +166,7 @@ class Privacy:
             *self._length_problems(),
             *self._evaluation_problems(),
             *self._unit_problems(),
+            *self._grid_problems(),
         ]
         if problems:
             raise ConfigurationError(problems)
@@ -174,6 +192,24 @@ class Privacy:
             problems.append(
                 "Expected evaluation=public or none with unit=user, not noisy. Its noise covers "
                 "one held-out record, and a user may have several. Set evaluation=none."
+            )
+        return problems
+
+    def _grid_problems(self) -> list[str]:
+        if self.noise is NoiseKind.GAUSSIAN:
+            return []
+        problems = []
+        if self.accountant is not Accountant.RDP:
+            problems.append(
+                f"Expected accountant={self.accountant.value} to be rdp with "
+                f"noise={self.noise.value}. No other has a bound for integer noise in many "
+                "dimensions. Set accountant to rdp."
+            )
+        if self.records_per_user is not None:
+            problems.append(
+                f"Expected records_per_user={self.records_per_user} to be unset with "
+                f"noise={self.noise.value}. Its cost is known for one contribution to a sum. Unset "
+                "records_per_user, which samples users whole."
             )
         return problems
 
@@ -327,8 +363,24 @@ class Privacy:
             records_per_user=self.records_per_user,
             beside=() if metric is None else (metric,),
         )
+        if self.noise is NoiseKind.DISCRETE_GAUSSIAN:
+            return calibrate_noise_of(target, lambda noise: self.on_grid(noise, length))
         run = calibrate(target, sample_rate=length.sample_rate, steps=length.steps)
         return run.noise_multiplier
+
+    def on_grid(self, noise_multiplier: float, length: "PlannedLength") -> DiscreteGaussian:
+        """Return a run of this guarantee with integer noise.
+
+        Args:
+            noise_multiplier: Noise std divided by the clip norm, > 0.
+            length: Steps and relation.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        return DiscreteGaussian(
+            noise_multiplier, length.steps, unit=self.covers, adjacency=length.adjacency
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -384,7 +436,28 @@ class PrivacyPlan:
         """Standard deviation of the noise on the clipped sum, in units of the gradient."""
         return self.noise_multiplier * self.privacy.clip_norm
 
-    def mechanism(self, steps: int | None = None) -> PoissonGaussian | UserPoissonGaussian:
+    @property
+    def discrete(self) -> DiscreteGaussian:
+        """The whole run with integer noise.
+
+        Raises:
+            ConfigurationError: If the noise is another one.
+        """
+        if self.privacy.noise is not NoiseKind.DISCRETE_GAUSSIAN:
+            raise ConfigurationError(
+                f"Expected noise={self.privacy.noise.value} to be discrete_gaussian. Other noise "
+                "has no grid. Ask for `mechanism`."
+            )
+        return self.privacy.on_grid(self.noise_multiplier, self.length)
+
+    @property
+    def granularity(self) -> float:
+        """One step of the grid of integer noise, in units of the gradient."""
+        return self.noise_std / self.discrete.grid_std
+
+    def mechanism(
+        self, steps: int | None = None
+    ) -> PoissonGaussian | UserPoissonGaussian | DiscreteGaussian:
         """Return the mechanism of the first `steps` steps (default: all planned ones)."""
         noise, rate, adjacency = (
             self.noise_multiplier,
@@ -392,6 +465,8 @@ class PrivacyPlan:
             self.length.adjacency,
         )
         count = self.length.steps if steps is None else steps
+        if self.privacy.noise is NoiseKind.DISCRETE_GAUSSIAN:
+            return dataclasses.replace(self.discrete, steps=count)
         most = self.privacy.records_per_user
         if most is not None:
             return UserPoissonGaussian(noise, rate, count, most, adjacency)

@@ -11,15 +11,17 @@ import torch
 from torch import nn
 
 from dpft import adapters
-from dpft.accounting import PoissonGaussian, Unit, UserPoissonGaussian
+from dpft.accounting import DiscreteGaussian, PoissonGaussian, Unit, UserPoissonGaussian
 from dpft.charges import Charges
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss, modes_of
 from dpft.engine.refusals import refuse_other_parameters, refuse_unsupported_optimizer
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
+from dpft.forward_randomness import secret_forward
 from dpft.inheritance import Inheritance
 from dpft.intake import refuse_loaders
 from dpft.joint_gradients import add_clipped_users, add_plain_gradient
+from dpft.noise import noised, refuse_too_many_entries
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport, SyntheticRecords, run_preflight
 from dpft.privacy import Privacy, PrivacyPlan
@@ -156,7 +158,7 @@ class PrivateStep:
         return self._randomness.is_pinned
 
     @property
-    def mechanism(self) -> PoissonGaussian | UserPoissonGaussian | None:
+    def mechanism(self) -> PoissonGaussian | UserPoissonGaussian | DiscreteGaussian | None:
         """The mechanism of the steps taken so far, None if there were none or without noise."""
         if not self.plan.is_private or self.steps_taken == 0:
             return None
@@ -211,6 +213,8 @@ class PrivateStep:
         whole = users if self._privacy.samples_users else None
         self._plan = self._privacy.plan(len(records if whole is None else whole))
         if self._plan.is_private:
+            entries = sum(each.numel() for each in self._engine.parameters.values())
+            refuse_too_many_entries(entries, self._plan)
             self._fly(records, collate)
         length, randomness = self._plan.length, self._randomness
         if whole is None:
@@ -331,8 +335,7 @@ class PrivateStep:
     def _clipped_sum(self, batch: LogicalBatch) -> ClippedSum:
         privacy = self.plan.privacy
         total = ClippedSum(self._engine.parameters, privacy.clipping, privacy.clip_norm)
-        with torch.random.fork_rng():
-            torch.manual_seed(self._randomness.forward_seed(batch.step))
+        with secret_forward(self._randomness, batch.step):
             if privacy.samples_users:
                 for users in batch.user_batches(self._settings.performance):
                     add_clipped_users(self._engine, users, total)
@@ -346,17 +349,14 @@ class PrivateStep:
         stream: Stream = self._randomness.stream(Purpose.NOISE, step)
         divisor = self.plan.length.expected_batch_size
         for name, parameter in self._engine.parameters.items():
-            raw = total.raw_sums[name]
-            normals = torch.from_numpy(stream.normals(raw.numel())).view(raw.shape)
-            noised = raw.double().cpu() + self.plan.noise_std * normals
-            parameter.grad = (noised / divisor).to(parameter)
+            released = noised(total.raw_sums[name], self.plan, stream)
+            parameter.grad = (released / divisor).to(parameter)
 
     def _plain_gradient(self, batch: LogicalBatch) -> None:
         """Ordinary gradient of the sampled records, for runs that are not private."""
         self._optimizer.zero_grad(set_to_none=True)
         divisor = self.plan.length.expected_batch_size
-        with torch.random.fork_rng():
-            torch.manual_seed(self._randomness.forward_seed(batch.step))
+        with secret_forward(self._randomness, batch.step):
             if self._privacy.samples_users:
                 for users in batch.user_batches(self._settings.performance):
                     add_plain_gradient(self._engine, users, divisor)

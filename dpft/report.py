@@ -13,6 +13,7 @@ from dpft.accounting import (
     DEFAULT_GRID,
     Adjacency,
     Certificate,
+    DiscreteGaussian,
     RepeatAndSelect,
     RunRecord,
     Unit,
@@ -20,8 +21,9 @@ from dpft.accounting import (
 from dpft.accounting.profile import AttackBound, detection_bound
 from dpft.accounting.run_record import SelectionStatus
 from dpft.charges import RunHistory
+from dpft.declarations import floats_in_words
 from dpft.held_out import metric_id
-from dpft.privacy import ClippingStyle, EvaluationStatus, Privacy, PrivacyPlan
+from dpft.privacy import ClippingStyle, EvaluationStatus, NoiseKind, Privacy, PrivacyPlan
 from dpft.rendering import basis_in_words, inline, percent_rounded_up, render
 from dpft.run_folder import environment, write_whole
 
@@ -156,6 +158,8 @@ def _values(facts: ReportFacts) -> dict[str, Any]:
     run, plan = facts.run, facts.plan
     bound = _attack_bound(facts)
     return {
+        "discrete": _discrete(plan),
+        "floats": floats_in_words(plan.privacy),
         "facts": facts,
         "run": run,
         "plan": plan,
@@ -174,6 +178,12 @@ def _values(facts: ReportFacts) -> dict[str, Any]:
         "selection": _selection(run),
         "environment": environment(),
     }
+
+
+def _discrete(plan: PrivacyPlan) -> DiscreteGaussian | None:
+    """Return the run with integer noise, None with any other or without."""
+    on_grid = plan.is_private and plan.privacy.noise is NoiseKind.DISCRETE_GAUSSIAN
+    return plan.discrete if on_grid else None
 
 
 def _clipped(privacy: Privacy) -> str:

@@ -16,20 +16,24 @@ to the operator's console and nowhere else.
 """
 
 import dataclasses
+import errno
 import json
 import math
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dpft.errors import ConfigurationError
+from dpft.accounting.bounded_files import bounded_text
+from dpft.accounting.canonical_json import misfit, parsed
+from dpft.errors import ConfigurationError, StorageError
 
-__all__ = ["RunFolder", "environment", "make_durable", "write_whole"]
+__all__ = ["RunFolder", "environment", "make_durable", "storing", "write_whole"]
 
 _DISTRIBUTIONS = (
     "dpft",
@@ -86,6 +90,7 @@ class RunFolder:
 
         Raises:
             ConfigurationError: If the folder holds anything.
+            StorageError: If nothing can be written there.
 
         Privacy:
             Nothing, no data touched. A second run never mixes its files with those of another,
@@ -93,7 +98,7 @@ class RunFolder:
         """
         folder = cls(Path(path))
         folder.refuse_another_run()
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.refuse_unwritable()
         return folder
 
     @classmethod
@@ -133,6 +138,7 @@ class RunFolder:
 
         Raises:
             ConfigurationError: If the run finished, or the folder holds something else.
+            StorageError: If nothing can be written there.
 
         Privacy:
             Nothing, no data touched.
@@ -141,7 +147,7 @@ class RunFolder:
         folder.refuse_finished()
         if not folder.charges.exists():
             folder._refuse_anything_but(_BEFORE_THE_FIRST_STEP)
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.refuse_unwritable()
         return folder
 
     def _missing(self) -> list[str]:
@@ -181,6 +187,21 @@ class RunFolder:
             Nothing, no data touched.
         """
         self._refuse_anything_but(set())
+
+    def refuse_unwritable(self) -> None:
+        """Make the folder if it is absent, and raise unless files can be made in it.
+
+        Raises:
+            StorageError: If they cannot; asked for before a budget pays for the run.
+
+        Privacy:
+            Nothing, no data touched.
+        """
+        with storing(self.path, "nothing was charged and no record was read"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            effective = os.access in os.supports_effective_ids
+            if not os.access(self.path, os.W_OK | os.X_OK, effective_ids=effective):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def _refuse_anything_but(self, names: set[str]) -> None:
         if not self.path.exists():
@@ -262,10 +283,15 @@ class RunFolder:
     def read_metrics(self) -> dict[str, Any]:
         """Read the metrics back.
 
+        Raises:
+            ConfigurationError: If the file is damaged.
+
         Privacy:
             Nothing, no data touched: metrics are released values.
         """
-        values: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
+        values = parsed(self.metrics.name, bounded_text(self.metrics))
+        if not isinstance(values, dict):
+            raise ConfigurationError(misfit(self.metrics.name, values, "an object"))
         return values
 
 
@@ -312,16 +338,50 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a crash leaves no half a file.
+    """Write a file whole or not at all: neither a crash nor a full disk leaves half a file.
+
+    Raises:
+        StorageError: If it cannot be written; what was there before is unchanged.
 
     Privacy:
         Releases the text as it is.
     """
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    make_durable(draft)
-    os.replace(draft, path)  # noqa: PTH105 - the atomic call by its name
-    make_durable(path.parent)
+    with storing(path, "what was there before is unchanged"):
+        try:
+            draft.write_text(text, encoding="utf-8")
+            make_durable(draft)
+            os.replace(draft, path)  # noqa: PTH105 - the atomic call by its name
+        except OSError:
+            with suppress(OSError):  # half a file would take the room that is missing
+                draft.unlink()
+            raise
+        make_durable(path.parent)
+
+
+@contextmanager
+def storing(path: Path, stands: str) -> Iterator[None]:
+    """Say what could not be written, and what is valid all the same.
+
+    Args:
+        path: The file or folder that is written within.
+        stands: What is so although it failed.
+
+    Raises:
+        StorageError: In the place of an error of the operating system.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    try:
+        yield
+    except OSError as error:
+        told = error.__cause__ if isinstance(error, StorageError) else error  # within `path`
+        reason = getattr(told, "strerror", None) or told
+        raise StorageError(
+            f"Expected {path} to be writable ({reason}). It is not, but {stands}. Make room or "
+            "give the right to write, and try again; a run goes on with run.resume."
+        ) from told
 
 
 def make_durable(path: Path) -> None:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dpft.accounting import Certificate, DpftError, RunRecord
-from dpft.accounting.canonical_json import digest_of, parsed
+from dpft.accounting.canonical_json import LONGEST_JSON, digest_of, parsed
 from dpft.accounting.inputs import InputStatus
 from dpft.accounting.publication import Claim, Publication
 from dpft.artefact_digest import note_of, tensor_files, tensors_digest
+from dpft.audit_comparison import audit_problems
+from dpft.audit_statement import AUDIT
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.preflight_statement import PREFLIGHT, PreflightStatement, digest_of_settings
 
@@ -226,6 +228,7 @@ def verify(
         *findings,
         *verify_artefact(artefact, publication),
         *_preflight(artefact, publication),
+        *_audit(artefact, publication),
         _inputs(publication),
         _rates(publication),
         *(_claim(publication, claim) for claim in publication.claims),
@@ -356,6 +359,25 @@ def _settings(path: Path, text: str) -> Finding:
     return Finding("settings", equal, found if equal else wrong)
 
 
+def _audit(artefact: Artefact, publication: Publication) -> Iterator[Finding]:
+    """Ask of an audit that lies here whether it is of this run, and what it found."""
+    path = artefact.certificates[0].with_name(AUDIT)
+    if not path.exists():
+        return
+    problems = audit_problems(path, publication, _stated_settings(artefact, publication))
+    found = "; ".join(problems) or "of this run; nothing was found against it"
+    yield Finding("audit", not problems, found)
+
+
+def _stated_settings(artefact: Artefact, publication: Publication) -> str | None:
+    """Return the digest of the settings, if the certificate covers it."""
+    path = artefact.folder / PREFLIGHT
+    text = _text(path) if path.is_file() else ""
+    if digest_of(text) != publication.preflight:
+        return None
+    return PreflightStatement.from_json(text).settings
+
+
 def _inputs(publication: Publication) -> Finding:
     """Report what reading has checked already: a certificate that is not closed is refused."""
     runs = publication.certificate.runs
@@ -415,5 +437,6 @@ def _entry(run: RunRecord, *, known: bool) -> Finding:
 
 
 def _text(path: Path) -> str:
-    """Read text; what is no UTF-8 becomes text that no certificate consists of."""
-    return path.read_text(encoding="utf-8", errors="replace")
+    """Read text; what is no UTF-8, or too long, becomes text that no certificate consists of."""
+    with path.open("rb") as file:
+        return file.read(LONGEST_JSON + 1).decode(errors="replace")

@@ -9,7 +9,7 @@ from dpft.accounting.auditing import Game
 from dpft.adapting import adapted, padding_of
 from dpft.auditing import AuditTarget, Verdict, audit_conformance
 from dpft.auditing.shadow import Audited, EpsilonAudit, attacked, audit_epsilon
-from dpft.auditing.target import refuse_without_privacy
+from dpft.auditing.target import refuse_without_audit
 from dpft.booking import Booking
 from dpft.privacy import PrivacyPlan
 from dpft.recipes.assembly import adapter_of, load_model, loss_of
@@ -58,7 +58,7 @@ def attacked_run(prepared: Prepared, canaries: int) -> Prepared:
     """
     Game(canaries)
     plan = prepared.privacy.plan(prepared.intake.count)
-    refuse_without_privacy(plan)
+    refuse_without_audit(plan)
     return dataclasses.replace(prepared, privacy=attacked(plan), held_out=[])
 
 

@@ -1,7 +1,7 @@
 """What full fine-tuning cannot honour, found before a model is loaded. No torch in here."""
 
 from dpft.errors import ConfigurationError
-from dpft.recipes.base_models import base_model_path
+from dpft.recipes.base_models import stored_config
 from dpft.recipes.config.schema import TrainSettings
 
 __all__ = ["full_fine_tuning_problems", "refuse_quantised_base"]
@@ -41,10 +41,8 @@ def refuse_quantised_base(settings: TrainSettings, base_model: str) -> None:
     """
     if not settings.trains_whole_model:
         return
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(base_model_path(base_model))
+        config = stored_config(base_model)
     except (OSError, ValueError):
         return
     if getattr(config, "quantization_config", None) is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dpft.errors import ConfigurationError
-from dpft.recipes.base_models import base_model_path
+from dpft.recipes.base_models import stored_config, stored_tokenizer
 from dpft.recipes.config.schema import Architecture, FamilyName
 from dpft.recipes.infilling.encoding import lengths_of_worded
 from dpft.recipes.infilling.wording import checked_wording
@@ -74,18 +74,16 @@ def _nowhere(split: Split) -> tuple[str, str]:
 def _lengths(
     rows: Sequence[Row], task: Task, base_model: str, architecture: Architecture
 ) -> list[int]:
-    from transformers import AutoConfig, AutoTokenizer
-
-    path, traits = base_model_path(base_model), traits_of(task)
+    traits = traits_of(task)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = stored_tokenizer(base_model)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"Expected model={base_model} to come with a tokenizer. Texts are counted by it. "
             "Correct the name."
         ) from error
     if traits.kind is TaskKind.TEXT:
-        encodes = bool(AutoConfig.from_pretrained(path).is_encoder_decoder)
+        encodes = bool(stored_config(base_model).is_encoder_decoder)
         return lengths_of_text_targets(rows, traits, tokenizer, has_encoder=encodes)
     if architecture.family is not FamilyName.CLASSIFIER:
         fills_in = architecture.family is FamilyName.INFILLING

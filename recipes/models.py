@@ -246,7 +246,7 @@ def load(
     path = base_model_path(name)
     torch.manual_seed(seed)
     with _quiet(), _as_configuration_error(name, architecture):
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         config = _config(path, architecture, labels, tokenizer)
         encodes = bool(config.is_encoder_decoder)
         auto = auto_class(pooling, kind, architecture.family, has_encoder=encodes)
@@ -295,13 +295,15 @@ def _model(path: str, auto: type[Any], config: Any, architecture: Architecture) 
     dtype = getattr(torch, architecture.dtype.value)
     if not architecture.pretrained:
         return auto.from_config(config, dtype=dtype)
-    return auto.from_pretrained(path, config=config, dtype=dtype)
+    options = {"trust_remote_code": False, "use_safetensors": True}  # nothing in a file is run
+    return auto.from_pretrained(path, config=config, dtype=dtype, **options)
 
 
 def _config(path: str, architecture: Architecture, labels: Sequence[str], tokenizer: Any) -> Any:
     names = dict(enumerate(labels))
     config = AutoConfig.from_pretrained(
         path,
+        trust_remote_code=False,
         num_labels=len(labels),
         id2label=names,
         label2id={label: index for index, label in names.items()},
@@ -370,7 +372,7 @@ def _quiet() -> Iterator[None]:
 def _as_configuration_error(name: str, architecture: Architecture) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise ConfigurationError(
             f"Expected model={name} to load with architecture.pooling="
             f"{architecture.pooling.value}. transformers says: {error}. Correct the name, or set "

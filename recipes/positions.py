@@ -1,7 +1,7 @@
 """Whether a model has as many positions as records may have tokens. No torch in here."""
 
 from dpft.errors import ConfigurationError
-from dpft.recipes.base_models import base_model_path
+from dpft.recipes.base_models import stored_config
 
 __all__ = ["refuse_missing_positions"]
 
@@ -28,10 +28,8 @@ def refuse_missing_positions(
     Privacy:
         Nothing, no data touched.
     """
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(base_model_path(base_model))
+        config = stored_config(base_model)
     except (OSError, ValueError):
         return
     if config.model_type in {"mt5", "t5", "umt5"}:  # relative positions have no end

@@ -39,6 +39,9 @@ def load_trained(prepared: Prepared, folder: RunFolder) -> tuple[LoadedModel, An
     Returns:
         The base model, and the same model with its adapter in eval mode.
 
+    Raises:
+        ConfigurationError: If the folder of the adapter is not safe to read.
+
     Privacy:
         Nothing, no data touched: the adapter is released.
     """
@@ -48,6 +51,9 @@ def load_trained(prepared: Prepared, folder: RunFolder) -> tuple[LoadedModel, An
         return whole, whole.model.eval()
     from peft import PeftModel
 
+    from dpft.taskvectors.adapter_file import adapter_config
+
+    adapter_config(folder.adapter)  # refuses what peft would import, open elsewhere or unpickle
     loaded = load_for(prepared.base_model, settings.architecture, prepared.task, settings.run.seed)
     with quiet_peft():
         return loaded, PeftModel.from_pretrained(loaded.model, str(folder.adapter)).eval()

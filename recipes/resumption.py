@@ -9,7 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from dpft.charges import has_failed
+from dpft.accounting.bounded_files import bounded_text
+from dpft.charges import has_failed, noted_steps, origin_of
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.recipes.config.composition import settings_from_yaml
 from dpft.recipes.config.schema import TrainSettings
@@ -38,6 +39,7 @@ def refuse_unless_fit(settings: TrainSettings, folder: Path) -> None:
         ConfigurationError: If the folder holds another run, a finished one, or one of other
             settings; every setting that differs is named.
         BrokenGuaranteeError: If a step of the run failed.
+        StorageError: If nothing can be written into the folder.
 
     Privacy:
         Nothing, no data touched. A run that goes on with other records or another guarantee would
@@ -46,6 +48,8 @@ def refuse_unless_fit(settings: TrainSettings, folder: Path) -> None:
     resumed = settings.run.resume
     if resumed is None:
         RunFolder(folder).refuse_another_run()
+        if folder.exists():
+            RunFolder(folder).refuse_unwritable()
         return
     if Path(resumed).resolve() != folder.resolve():
         raise ConfigurationError(
@@ -67,13 +71,13 @@ def _refuse_failed(folder: RunFolder) -> None:
 
 def _refuse_changed(settings: TrainSettings, folder: RunFolder) -> None:
     if not folder.config.exists():
-        if folder.charges.exists():
+        if origin_of(folder.charges) is not None and noted_steps(folder.charges):
             raise ConfigurationError(
                 f"Expected run.resume={folder.path} to hold config.yaml. Without it nobody knows "
                 "what the run is. Resume it with dpft.fit, if that wrote it, or start a new run."
             )
         return
-    then = _flat(settings_from_yaml(folder.config.read_text(encoding="utf-8")))
+    then = _flat(settings_from_yaml(bounded_text(folder.config)))
     now = _flat(settings)
     problems = [
         f"Expected {key}={now.get(key)} to be {then.get(key)} as when the run started. Its charges "

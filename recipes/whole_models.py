@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from dpft.recipes.base_models import base_model_path
+from dpft.recipes.base_models import stored_tokenizer
 from dpft.recipes.models import LoadedModel, load_for
 from dpft.recipes.preparation import Prepared
 
@@ -22,9 +22,7 @@ def save_tokenizer(folder: Path, prepared: Prepared) -> None:
     """
     if not prepared.settings.trains_whole_model:
         return
-    from transformers import AutoTokenizer
-
-    AutoTokenizer.from_pretrained(base_model_path(prepared.base_model)).save_pretrained(folder)
+    stored_tokenizer(prepared.base_model).save_pretrained(folder)
 
 
 def load_whole_model(prepared: Prepared, folder: Path) -> LoadedModel:

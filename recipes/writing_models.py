@@ -1,7 +1,7 @@
 """Whether a base model can write texts, before it is loaded."""
 
 from dpft.errors import ConfigurationError
-from dpft.recipes.base_models import base_model_path
+from dpft.recipes.base_models import stored_config
 from dpft.recipes.tasks import Task
 from dpft.recipes.tasks.traits import TaskKind, traits_of
 
@@ -26,10 +26,9 @@ def refuse_encoder(base_model: str, task: Task) -> None:
     """
     if traits_of(task).kind is not TaskKind.TEXT:
         return
-    from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    config = AutoConfig.from_pretrained(base_model_path(base_model))
+    config = stored_config(base_model)
     fills_in = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if fills_in and not (config.is_encoder_decoder or getattr(config, "is_decoder", False)):
         raise ConfigurationError(

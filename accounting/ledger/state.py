@@ -114,7 +114,7 @@ class State:
             handle(self, entry.fields)
         except _MisplacedError as error:
             raise LedgerError(_broken(entry, str(error))) from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except _UNREADABLE as error:
             reason = str(error) if isinstance(error, DpftError) else type(error).__name__
             raise LedgerError(_broken(entry, f"be whole ({reason})")) from error
         self.head = entry.head
@@ -261,12 +261,12 @@ def _reserve(state: State, fields: Mapping[str, Any]) -> None:
         raise _MisplacedError(f"be of a new run, not of {lease.run_id} again")
     state.leases[lease.run_id] = lease
     for use in fields["uses"]:
-        key, name = use["key"], use["dataset"]
+        key, name = use["key"], _name(use["dataset"])
         state.keys[name] = state.keys.get(name, frozenset()) | {key}
     for name, salted_hash in fields["commitments"].items():
         (key,) = (use["key"] for use in fields["uses"] if use["dataset"] == name)
         state.commitments[state.head.seq + 1, name] = Commitment(key, salted_hash)
-    pairs = {frozenset(pair) for pair in fields["overlaps"]}
+    pairs = {frozenset(map(_name, pair)) for pair in fields["overlaps"]}
     state.overlaps |= pairs
     state.versions.update((*lease.datasets, *(name for pair in pairs for name in pair)))
 
@@ -317,7 +317,7 @@ def _settle(state: State, fields: Mapping[str, Any]) -> None:
 def _budget(state: State, fields: Mapping[str, Any]) -> None:
     values = {name: fields[name] for name in ("epsilon", "delta", "plans")}
     budget = Budget(**values, orders=tuple(fields.get("orders", FORMER_ORDERS)))
-    name = fields["dataset"]
+    name = _name(fields["dataset"])
     state.budgets[name] = budget
     if budget.plans is Plans.FIXED:
         state.fixed_since.setdefault(name, state.head.seq + 1)
@@ -327,13 +327,22 @@ def _budget(state: State, fields: Mapping[str, Any]) -> None:
 
 
 def _disjoint(state: State, fields: Mapping[str, Any]) -> None:
-    one, other = fields["datasets"]
+    one, other = map(_name, fields["datasets"])
     if one == other or not fields["rule"]:
         raise _MisplacedError("state a rule for two data sets")
     state.rules[frozenset((one, other))] = fields["rule"]
     state.versions.update((one, other))
 
 
+# What a stranger's entry can raise on its way through the rules: all of it says "not whole".
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 _HANDLERS: dict[str, Callable[[State, Mapping[str, Any]], None]] = {
     "attach": _attach,
     "budget": _budget,
@@ -362,6 +371,12 @@ def _read_lease(fields: Mapping[str, Any]) -> Lease:
 
 def _put(state: State, lease: Lease) -> None:
     state.leases[lease.run_id] = lease
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise _MisplacedError("name data sets by texts")
+    return value
 
 
 def _note_output(state: State, lease: Lease) -> None:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from dpft.accounting.errors import LedgerError
@@ -22,6 +22,8 @@ __all__ = ["Store", "StoredDigests"]
 
 _PATIENCE_SECONDS = 60.0
 _LOOKS = 5
+_ENTRY_TYPES = (int, str, str, str, str)
+_DIGEST_TYPES = (int, str, str, bytes, bytes)
 _READ = "SELECT seq, kind, payload, previous, hash FROM entries WHERE seq >= ? ORDER BY seq"
 _APPEND = "INSERT INTO entries (seq, kind, payload, previous, hash) VALUES (?, ?, ?, ?, ?)"
 
@@ -120,7 +122,7 @@ class Store:
                 _READ,
                 (head.seq,),
             ).fetchall()
-        found = [Entry(*row) for row in rows]
+        found = [Entry(*row) for row in _typed(self.path, rows, _ENTRY_TYPES)]
         if head == START:
             return found
         if not found or found[0].head != head:
@@ -140,7 +142,7 @@ class Store:
             rows = self._connection.execute(
                 "SELECT seq, dataset, key_id, salt, digests FROM digests ORDER BY seq, dataset"
             ).fetchall()
-        return [StoredDigests(*row) for row in rows]
+        return [StoredDigests(*row) for row in _typed(self.path, rows, _DIGEST_TYPES)]
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -202,6 +204,12 @@ class Store:
                 f"Expected ledger={self.path} to be a ledger of version {FORMAT_VERSION}. Another "
                 "file would say nothing about what was charged. Name the right file."
             )
+        execute("PRAGMA trusted_schema=OFF")
+        if self.schema() != set(STATEMENTS):
+            raise LedgerError(
+                f"Expected ledger={self.path} to have the tables and triggers of a ledger. Others "
+                "could answer with what was never charged, or take it back. Name the right file."
+            )
         if read_only:
             return
         refuse_network(self.path.parent)
@@ -213,7 +221,6 @@ class Store:
             )
         execute("PRAGMA synchronous=FULL")
         execute("PRAGMA fullfsync=ON")  # on macOS a plain fsync stops at the drive's cache
-        execute("PRAGMA trusted_schema=OFF")
 
     def _refuse_another_file(self) -> None:
         """Raise if the path names another file by now: entries would go where nobody looks."""
@@ -227,6 +234,16 @@ class Store:
     def _as_ledger_error(self, rule: str) -> Iterator[None]:
         with _file_errors(self.path, rule):
             yield
+
+
+def _typed(path: Path, rows: Sequence[Any], types: Sequence[type]) -> Sequence[Any]:
+    """Return rows of the stated types; in SQLite a column may hold any, whatever its table says."""
+    if all(tuple(map(type, row)) == tuple(types) for row in rows):
+        return rows
+    raise LedgerError(
+        f"Expected ledger={path} to hold numbers and texts where it says so. What was charged "
+        "is not known. Restore the ledger from a copy."
+    )
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -310,7 +327,7 @@ def _make_durable(folder: Path) -> None:
 def _file_errors(path: Path, rule: str) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeError) as error:
         raise LedgerError(
             f"Expected ledger={path} to {rule} ({error}). What was charged stands as it was, and "
             "nothing is sampled that cannot be charged. Make room or give the right to write, then "

@@ -6,6 +6,7 @@ could disagree with it. dp-accounting is imported only when an event is asked fo
 
 from dpft.accounting.mechanisms.adjacency import Adjacency, Unit
 from dpft.accounting.mechanisms.composite import POISSON, Composed, RepeatAndSelect
+from dpft.accounting.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpft.accounting.mechanisms.gaussian import FixedBatchGaussian, Gaussian
 from dpft.accounting.mechanisms.laplace import DiscreteLaplace, Laplace
 from dpft.accounting.mechanisms.one_shot import Opaque, Selection
@@ -23,6 +24,7 @@ __all__ = [
     "POISSON",
     "Adjacency",
     "Composed",
+    "DiscreteGaussian",
     "DiscreteLaplace",
     "FixedBatchGaussian",
     "Gaussian",

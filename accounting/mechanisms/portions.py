@@ -6,6 +6,7 @@ from typing import TypeVar
 from dpft.accounting.errors import ConfigurationError
 from dpft.accounting.mechanisms.adjacency import Unit
 from dpft.accounting.mechanisms.composite import Composed, RepeatAndSelect
+from dpft.accounting.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpft.accounting.mechanisms.gaussian import FixedBatchGaussian
 from dpft.accounting.mechanisms.poisson import PoissonGaussian, UserPoissonGaussian
 from dpft.accounting.mechanisms.protocol import Mechanism
@@ -102,7 +103,7 @@ def unit_of(mechanism: Mechanism) -> Unit:
 
     Returns:
         `user` for mechanisms that are stated for users, `record` for all others; `PoissonGaussian`
-        says itself what it samples, and a mechanism made of others has their unit.
+        and `DiscreteGaussian` say it themselves, and a mechanism made of others has their unit.
 
     Raises:
         ConfigurationError: If the parts of a mechanism have different units.
@@ -112,7 +113,7 @@ def unit_of(mechanism: Mechanism) -> Unit:
     """
     if isinstance(mechanism, RepeatAndSelect):
         return unit_of(mechanism.base)
-    if isinstance(mechanism, PoissonGaussian):
+    if isinstance(mechanism, PoissonGaussian | DiscreteGaussian):
         return mechanism.unit
     if not isinstance(mechanism, Composed):
         return Unit.USER if isinstance(mechanism, UserPoissonGaussian) else Unit.RECORD

@@ -6,6 +6,7 @@ from typing import Any
 
 from dpft.accounting.errors import ConfigurationError
 from dpft.accounting.mechanisms.composite import Composed, RepeatAndSelect
+from dpft.accounting.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpft.accounting.mechanisms.gaussian import FixedBatchGaussian, Gaussian
 from dpft.accounting.mechanisms.laplace import DiscreteLaplace, Laplace
 from dpft.accounting.mechanisms.one_shot import Opaque, Selection
@@ -24,6 +25,7 @@ __all__ = [
 
 KNOWN_MECHANISMS: tuple[type[Any], ...] = (
     Composed,
+    DiscreteGaussian,
     DiscreteLaplace,
     FixedBatchGaussian,
     Gaussian,

@@ -23,7 +23,7 @@ def dropout_check(target: AuditTarget) -> AuditCheck | None:
         The check; None if the model has no dropout that reaches a trained parameter.
 
     Privacy:
-        Synthetic records. The guarantee holds for any mask that is independent of the data; this
+        Synthetic records. The guarantee holds for masks that nobody can know beforehand; this
         sees the seed that is used again (`tests/dpft/auditing/test_conformance.py`).
     """
     target.model.train()

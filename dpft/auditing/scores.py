@@ -6,7 +6,7 @@ bounds on epsilon.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from dpft.accounting import PoissonGaussian, epsilon
 from dpft.accounting.auditing import (
     Game,
     Played,
+    final_epsilon,
     gaussian_epsilon,
     one_run_ceiling,
     one_run_epsilon,
@@ -25,12 +26,21 @@ from dpft.auditing.target import AuditTarget
 from dpft.auditing.verdict import AuditCheck, judged, within
 from dpft.errors import BrokenGuaranteeError
 
-__all__ = ["Bounds", "Observed", "bounds_of", "bounds_of_sums", "likelihood_ratios", "score_checks"]
+__all__ = [
+    "Bounds",
+    "Final",
+    "Observed",
+    "bounds_of",
+    "bounds_of_final",
+    "likelihood_ratios",
+    "score_checks",
+]
 
 _CANARIES, _STEPS = 2000, 100
 _STRENGTH = 50.0  # of an unclipped canary, in clip norms, and beyond the constant of auto_s
 _MOST_PRESENT = 0.5
 _SIMULATED = 20_000
+_THRESHOLDS_FROM = _SIMULATED // 10
 _SIMULATION_SEED = 20_261
 _DELTA = 1e-8  # far below 1 / canaries
 _THRESHOLDS = 16
@@ -60,16 +70,42 @@ class Observed:
 
     def __post_init__(self) -> None:
         """Refuse what no noise covers."""
-        if not np.isfinite(self.sums).all():
-            raise BrokenGuaranteeError(
-                "Expected released sums to be finite. Infinity plus noise is infinity: what made "
-                "it shows. Do not train with this configuration before it is known why."
-            )
+        _refuse_infinite(self.sums)
+
+    @property
+    def claimed(self) -> PoissonGaussian:
+        """The mechanism that is claimed, all steps of it."""
+        return PoissonGaussian(self.noise_multiplier, self.rate, self.steps)
 
     @property
     def steps(self) -> int:
         """Number of steps."""
         return len(self.sums)
+
+
+@dataclasses.dataclass(frozen=True)
+class Final:
+    """What a released delta shows of the canaries; no single step is known.
+
+    Args:
+        totals: How far each canary's coordinate moved, as a sum in clip norms [canaries].
+        included: The coins [canaries].
+        claimed: The mechanism that is claimed, all steps of it.
+
+    Raises:
+        BrokenGuaranteeError: If a total is infinite or not a number.
+
+    Privacy:
+        Of canaries; other records leave their coordinates alone.
+    """
+
+    totals: np.ndarray
+    included: np.ndarray
+    claimed: PoissonGaussian
+
+    def __post_init__(self) -> None:
+        """Refuse what no noise covers."""
+        _refuse_infinite(self.totals)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +118,7 @@ class Bounds:
         one_run: Assumes nothing of the mechanism.
         ceiling: What `one_run` would be if every guess were right.
         independent: Assumes independent canaries and a Gaussian trade-off curve.
+        attainable: What this attacker could show with any number of canaries, if the claim holds.
 
     Privacy:
         As what they were computed from.
@@ -92,14 +129,12 @@ class Bounds:
     one_run: float
     ceiling: float
     independent: float
+    attainable: float
 
     @property
     def refuted(self) -> bool:
         """Whether either bound is above the claim."""
         return max(self.one_run, self.independent) > self.claimed
-
-
-_Score = Callable[[Observed], np.ndarray]
 
 
 def score_checks(target: AuditTarget) -> Iterator[AuditCheck]:
@@ -121,7 +156,7 @@ def score_checks(target: AuditTarget) -> Iterator[AuditCheck]:
         ("in", seen.included, True),
         ("out", ~seen.included, False),
     ):
-        expected = _simulated(seen, taking_part=taking_part)
+        expected = _drawn(seen.claimed, _SIMULATED, taking_part=taking_part)
         finding = same_law(totals[chosen], expected)
         yield judged(f"canaries: law of those that are {name}", finding, "distance 0 from the plan")
     found = bounds_of(seen, _DELTA)
@@ -140,36 +175,39 @@ def bounds_of(seen: Observed, delta: float) -> Bounds:
     Privacy:
         Of canaries.
     """
-    return _bounds(seen, delta, likelihood_ratios)
+    played = Played(likelihood_ratios(seen), seen.included)
+    claimed = epsilon(seen.claimed, delta)
+    return _bounds(played, delta, _thresholds(seen), (claimed, claimed))
 
 
-def bounds_of_sums(seen: Observed, delta: float) -> Bounds:
-    """Return what sums over all steps prove, for an attacker who sees no single step.
+def bounds_of_final(seen: Final, delta: float) -> Bounds:
+    """Return what a released delta alone proves, for an attacker who sees no single step.
 
     Args:
-        seen: What was released.
+        seen: What the delta shows.
         delta: Far below 1 / canaries.
 
     Privacy:
-        Of canaries.
+        Of canaries (`test_a_delta_alone_refutes_less_noise_than_claimed`).
     """
-    return _bounds(seen, delta, _totals)
+    half = _THRESHOLDS_FROM // 2
+    parts = [_drawn(seen.claimed, half, taking_part=each) for each in (True, False)]
+    played = Played(seen.totals, seen.included)
+    known = epsilon(seen.claimed, delta), final_epsilon(seen.claimed, delta)
+    return _bounds(played, delta, _quantiles(np.concatenate(parts)), known)
 
 
-def _totals(seen: Observed) -> np.ndarray:
-    totals: np.ndarray = seen.sums.sum(axis=0)
-    return totals
-
-
-def _bounds(seen: Observed, delta: float, score: _Score) -> Bounds:
-    played = Played(score(seen), seen.included)
-    mechanism = PoissonGaussian(seen.noise_multiplier, seen.rate, seen.steps)
+def _bounds(
+    played: Played, delta: float, thresholds: Sequence[float], known: tuple[float, float]
+) -> Bounds:
+    claimed, attainable = known
     return Bounds(
-        claimed=epsilon(mechanism, delta),
+        claimed=claimed,
         delta=delta,
         one_run=one_run_epsilon(played, delta),
         ceiling=one_run_ceiling(played.canaries, delta),
-        independent=gaussian_epsilon(played, _thresholds(seen, score), delta),
+        independent=gaussian_epsilon(played, thresholds, delta),
+        attainable=attainable,
     )
 
 
@@ -210,19 +248,31 @@ def _played(target: AuditTarget) -> Observed:
     return Observed(sums, included, expected / _CANARIES, target.plan.noise_multiplier)
 
 
-def _simulated(seen: Observed, *, taking_part: bool) -> np.ndarray:
+def _drawn(claimed: PoissonGaussian, number: int, *, taking_part: bool) -> np.ndarray:
     """Draw sums over all steps by the claimed law, apart from the engine."""
     random = np.random.default_rng(_SIMULATION_SEED)
-    noise = seen.noise_multiplier * math.sqrt(seen.steps) * random.standard_normal(_SIMULATED)
-    return noise + taking_part * random.binomial(seen.steps, seen.rate, _SIMULATED)
+    noise = claimed.noise_multiplier * math.sqrt(claimed.steps) * random.standard_normal(number)
+    return noise + taking_part * random.binomial(claimed.steps, claimed.sample_rate, number)
 
 
-def _thresholds(seen: Observed, score: _Score) -> Sequence[float]:
+def _thresholds(seen: Observed) -> Sequence[float]:
     """Return thresholds that follow from the claim alone: quantiles of simulated scores."""
     random = np.random.default_rng(_SIMULATION_SEED)
-    shape = (seen.steps, _SIMULATED // 10)
+    shape = (seen.steps, _THRESHOLDS_FROM)
     sums = seen.noise_multiplier * random.standard_normal(shape)
     sums[:, ::2] += random.random((seen.steps, shape[1] // 2)) < seen.rate
     simulated = dataclasses.replace(seen, sums=sums, included=np.zeros(shape[1], dtype=bool))
+    return _quantiles(likelihood_ratios(simulated))
+
+
+def _quantiles(scores: np.ndarray) -> Sequence[float]:
     shares = np.linspace(0.02, 0.995, _THRESHOLDS)
-    return [float(each) for each in np.quantile(score(simulated), shares)]
+    return [float(each) for each in np.quantile(scores, shares)]
+
+
+def _refuse_infinite(released: np.ndarray) -> None:
+    if not np.isfinite(released).all():
+        raise BrokenGuaranteeError(
+            "Expected released sums to be finite. Infinity plus noise is infinity: what made "
+            "it shows. Do not train with this configuration before it is known why."
+        )

@@ -16,14 +16,14 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import dpft
-from dpft.accounting import Unit
+from dpft.accounting import RunRecord, Unit
 from dpft.accounting.auditing import Game
-from dpft.auditing.scores import Bounds, Observed, bounds_of, bounds_of_sums
+from dpft.auditing.scores import Bounds, Final, Observed, bounds_of, bounds_of_final
 from dpft.auditing.target import AuditTarget, untouched_afterwards
 from dpft.booking import Booking
 from dpft.errors import ConfigurationError
 from dpft.loop import LoopParts
-from dpft.optim import Optim
+from dpft.optim import Optim, OptimizerName, Schedule
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyPlan
 from dpft.private_step import StepSettings
 from dpft.records import EncodingSettings, Row
@@ -34,6 +34,12 @@ __all__ = ["Audited", "EpsilonAudit", "attacked", "audit_epsilon"]
 _CANARY = "audit_canary"
 _OWNER = "audit_owner"
 _STRENGTH = 50.0  # of an unclipped canary, in clip norms, and beyond the constant of auto_s
+_LEARNING_RATE = (
+    2.0**-7
+)  # a power of two: the sum is read off the delta without rounding of its own
+_PLAIN = Optim(
+    name=OptimizerName.SGD, learning_rate=_LEARNING_RATE, schedule=Schedule.CONSTANT
+)  # whose delta is the sum of what was released
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +66,9 @@ class EpsilonAudit:
 
     Args:
         trace: Bounds for an attacker who sees every iterate.
-        published: Bounds for one who sees the sum of all updates alone, as the delta that plain
-            gradient descent publishes.
+        published: Bounds for one who sees the delta alone that plain gradient descent leaves.
         canaries: Their number.
+        run: The attacked run as a certificate would state it.
 
     Privacy:
         Of canaries and public numbers. The trained model is thrown away.
@@ -71,6 +77,12 @@ class EpsilonAudit:
     trace: Bounds
     published: Bounds
     canaries: int
+    run: RunRecord
+
+    @property
+    def refuted(self) -> bool:
+        """Whether a bound is above the claim."""
+        return self.trace.refuted or self.published.refuted
 
 
 def audit_epsilon(
@@ -109,18 +121,26 @@ def audit_epsilon(
     rows = _rows(target, audited, included)
     options = _options(target, audited, canaries)
     with untouched_afterwards(target.model), _watched(model, privacy.expected_batch_size) as seen:
-        dpft.fit(
+        fitted = dpft.fit(
             model,
             rows,
             loss=_Loss(target, canaries),
             privacy=privacy,
-            optim=Optim(),
+            optim=_PLAIN,
             options=options,
         )
+    scale = privacy.expected_batch_size / target.clip_norm
     sums = np.stack(seen)[:, :canaries] / target.clip_norm
-    observed = Observed(sums, included, plan.length.sample_rate, plan.noise_multiplier)
+    trace = Observed(sums, included, plan.length.sample_rate, plan.noise_multiplier)
+    final = Final(_delta(model, canaries) * -scale / _LEARNING_RATE, included, trace.claimed)
     at = min(plan.privacy.delta, 1e-3 / canaries) if delta is None else delta
-    return EpsilonAudit(bounds_of(observed, at), bounds_of_sums(observed, at), canaries)
+    return EpsilonAudit(bounds_of(trace, at), bounds_of_final(final, at), canaries, fitted.run)
+
+
+def _delta(model: "_Shadowed", canaries: int) -> np.ndarray:
+    """Return how far the canaries' coordinates are from zero, where they started [canaries]."""
+    moved: np.ndarray = model.shadow.weight.detach().flatten()[:canaries].double().cpu().numpy()
+    return moved
 
 
 def attacked(plan: PrivacyPlan) -> Privacy:

@@ -9,10 +9,10 @@ from torch import nn
 
 from dpft.engine.attachment import PerRecordLoss
 from dpft.errors import ConfigurationError
-from dpft.privacy import EvaluationStatus, Privacy, PrivacyPlan
+from dpft.privacy import EvaluationStatus, NoiseKind, Privacy, PrivacyPlan
 from dpft.records import Collate, Row
 
-__all__ = ["AuditTarget", "refuse_without_privacy", "untouched_afterwards"]
+__all__ = ["AuditTarget", "refuse_without_audit", "untouched_afterwards"]
 
 _DELTA = 1e-9  # of runs that are thrown away; below 1 / records of each of them
 _FEWEST_ROWS = 2
@@ -45,7 +45,7 @@ class AuditTarget:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be audited."""
-        refuse_without_privacy(self.plan)
+        refuse_without_audit(self.plan)
         if len(self.rows) < _FEWEST_ROWS:
             raise ConfigurationError(
                 f"Expected at least {_FEWEST_ROWS} synthetic rows, got {len(self.rows)}. Whether "
@@ -90,15 +90,21 @@ class AuditTarget:
         )
 
 
-def refuse_without_privacy(plan: PrivacyPlan) -> None:
-    """Raise unless a plan promises something.
+def refuse_without_audit(plan: PrivacyPlan) -> None:
+    """Raise unless a plan promises something that the audit knows how to refute.
 
     Args:
         plan: The plan that is to be audited.
 
     Raises:
-        ConfigurationError: If it is not private.
+        ConfigurationError: If it is not private, or has integer noise.
     """
+    if plan.privacy.noise is NoiseKind.DISCRETE_GAUSSIAN:
+        raise ConfigurationError(
+            "Expected noise=discrete_gaussian to be gaussian in an audit. Its checks look at sums "
+            "under vanishing noise, which a grid would cut off, and at amplified costs. Audit the "
+            "same settings with noise=gaussian."
+        )
     if not plan.is_private:
         raise ConfigurationError(
             "Expected a private plan to audit, got mode=not_private. Without noise there is no "

@@ -1,5 +1,6 @@
 """The second page of a report: what an engineer needs to repeat and to judge a run."""
 
+from dpft.reporting.audits import audit_in_full
 from dpft.reporting.facts import Facts
 from dpft.reporting.given import given
 from dpft.reporting.kinds import Kind
@@ -28,6 +29,7 @@ def engineer_page(facts: Facts) -> Page:
             _metrics(facts),
             _length(facts),
             *([figure] if facts.by_step else []),
+            *audit_in_full(facts),
             _settings(facts),
             _weights(facts),
             _versions(facts),

@@ -4,6 +4,7 @@ from enum import Enum
 from pathlib import Path
 
 from dpft.accounting import DpftError
+from dpft.accounting.bounded_files import bounded_text
 from dpft.accounting.publication import Publication
 from dpft.errors import ConfigurationError
 from dpft.preflight_statement import PREFLIGHT, PreflightStatement
@@ -66,10 +67,8 @@ def _refuse_mixed(folder: Path) -> None:
 
 def _was_made_in_python(folder: Path) -> bool:
     try:
-        published = Publication.from_json((folder / CERTIFICATE).read_text(encoding="utf-8"))
-        stated = PreflightStatement.from_json(
-            (folder / "adapter" / PREFLIGHT).read_text(encoding="utf-8")
-        )
-    except (OSError, UnicodeDecodeError, DpftError):
+        published = Publication.from_json(bounded_text(folder / CERTIFICATE))
+        stated = PreflightStatement.from_json(bounded_text(folder / "adapter" / PREFLIGHT))
+    except DpftError:
         return False  # read as a run, which says what is missing or damaged
     return stated.settings is None and stated.digest == published.preflight

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpft.accounting import Certificate
+from dpft.accounting.bounded_files import bounded_text
 from dpft.accounting.canonical_json import parsed
 from dpft.accounting.publication import Claim, Publication
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
@@ -106,7 +107,7 @@ def read_merge(path: Path) -> Merge:
         Nothing, no data touched.
     """
     require_certified(path)
-    publication = Publication.from_json((path / CERTIFICATE).read_text(encoding="utf-8"))
+    publication = Publication.from_json(bounded_text(path / CERTIFICATE))
     fields = _fields(path / EXPRESSION)
     made_by = {key: value for key, value in fields["made_by"].items() if key != "expression"}
     merge = Merge(
@@ -125,9 +126,9 @@ def read_merge(path: Path) -> Merge:
 
 def _fields(path: Path) -> dict[str, Any]:
     try:
-        fields = parsed("expression", path.read_text(encoding="utf-8"))
+        fields = parsed("expression", bounded_text(path))
         _require_form(fields)
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"Expected {path} to describe a merge ({type(error).__name__}: {error}). Another "
             "version of dpft wrote it, or it is damaged. Take the folder as it was saved."

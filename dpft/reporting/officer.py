@@ -6,6 +6,7 @@ from dpft.accounting import RunRecord, Unit, UserPoissonGaussian
 from dpft.accounting.inputs import InputStatus
 from dpft.accounting.run_record import SelectionStatus
 from dpft.explanation import in_words, touched_in_words
+from dpft.reporting.audits import audit_in_short
 from dpft.reporting.facts import Facts
 from dpft.reporting.given import given
 from dpft.reporting.promises import (
@@ -57,6 +58,7 @@ def officer_page(facts: Facts) -> Page:
             _ledger(facts),
             outside(facts.certificate),
             _checks(facts),
+            *([audit_in_short(facts)] if facts.is_private else []),
         ),
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from dpft.accounting.profile import AttackBound
 from dpft.explanation import touched_in_words
+from dpft.reporting.audits import audit_as_json
 from dpft.reporting.engineer import engineer_page
 from dpft.reporting.facts import Facts
 from dpft.reporting.guarantee import Guarantee
@@ -114,6 +115,7 @@ def run_as_json(facts: Facts) -> dict[str, Any]:
         "epsilon_by_step": facts.by_step,
         "preflight": sources.checks,
         "preflight_is_certified": sources.preflight is not None,
+        "audit": audit_as_json(facts),
         "interruptions": dict(sources.statement.interruptions),
         "ledger": _ledger(facts),
         "metrics": [vars(figure) for figure in facts.figures],

@@ -1,18 +1,20 @@
 """Reads the folder of a finished run: what each of its files says. No torch in here."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dpft.accounting import Certificate, Publication, RunRecord
+from dpft.accounting.bounded_files import bounded_text
+from dpft.accounting.canonical_json import parsed
 from dpft.accounting.publication import Claim
-from dpft.charges import origin_of
+from dpft.audit_comparison import read_audit
+from dpft.audit_statement import AUDIT, AuditStatement
+from dpft.charges import fingerprint_of, origin_of
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.held_out import metric_id
+from dpft.plain_yaml import plain_yaml
 from dpft.preflight_statement import PREFLIGHT, PreflightStatement
 from dpft.reporting.guarantee import claim_at
 from dpft.reporting.kinds import Kind, kind_of
@@ -45,6 +47,7 @@ class Sources:
         settings: Content of config.yaml; empty where there is no such file.
         statement: What report.md says.
         preflight: What preflight.json says; None where the certificate names no digest of it.
+        audit: What audit.json says, which `verify` compared with the run; None without one.
         reserved_as: Name of the run in its ledger, None if it is not known.
         base_model: Digest of the base model's weights, None if it is not known.
 
@@ -62,6 +65,7 @@ class Sources:
     settings: Mapping[str, Any]
     statement: Statement
     preflight: PreflightStatement | None
+    audit: AuditStatement | None
     reserved_as: str | None
     base_model: str | None
 
@@ -110,7 +114,7 @@ def read_sources(path: Path | str) -> Sources:
     kind = kind_of(Path(path))
     folder = _opened(Path(path), kind)
     require_certified(folder.path)
-    publication = Publication.from_json(folder.certificate.read_text(encoding="utf-8"))
+    publication = Publication.from_json(bounded_text(folder.certificate))
     run = _own_run(publication.certificate)
     has_settings = kind is Kind.RUN
     return Sources(
@@ -122,8 +126,9 @@ def read_sources(path: Path | str) -> Sources:
         metrics=_mapping(folder.metrics, _OF_METRICS) if has_settings else _NO_METRICS,
         environment=_mapping(folder.path / "environment.json", _OF_ENVIRONMENT),
         settings=_settings(folder.config) if has_settings else {},
-        statement=read_statement(folder.report.read_text(encoding="utf-8")),
+        statement=read_statement(bounded_text(folder.report)),
         preflight=_preflight(folder, publication),
+        audit=_audit(folder),
         reserved_as=_reserved_as(folder),
         base_model=_base_model(folder),
     )
@@ -151,10 +156,14 @@ def _preflight(folder: RunFolder, publication: Publication) -> PreflightStatemen
     """Read the file that `verify` compared with the certificate just now."""
     if publication.preflight is None:
         return None
-    text = (folder.adapter / PREFLIGHT).read_text(encoding="utf-8")
-    stated = PreflightStatement.from_json(text)
+    stated = PreflightStatement.from_json(bounded_text(folder.adapter / PREFLIGHT))
     assert stated.digest == publication.preflight, "verified"
     return stated
+
+
+def _audit(folder: RunFolder) -> AuditStatement | None:
+    path = folder.path / AUDIT
+    return read_audit(path) if path.exists() else None
 
 
 def require_certified(folder: Path) -> None:
@@ -193,11 +202,11 @@ def _own_run(certificate: Certificate) -> RunRecord:
 
 
 def _mapping(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
-    read = json.loads if path.suffix == ".json" else yaml.safe_load
+    read = parsed if path.suffix == ".json" else plain_yaml
     try:
-        found = read(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        found = type(error).__name__
+        found = read(path.name, bounded_text(path))
+    except ConfigurationError:
+        found = None
     missing = [name for name in needed if not isinstance(found, Mapping) or name not in found]
     if missing:
         raise ConfigurationError(
@@ -225,9 +234,5 @@ def _reserved_as(folder: RunFolder) -> str | None:
 
 def _base_model(folder: RunFolder) -> str | None:
     """Return the digest that the first line of the charges names."""
-    if not folder.charges.is_file():
-        return None
-    with folder.charges.open(encoding="utf-8") as lines:
-        fingerprint = json.loads(next(lines, "{}")).get("fingerprint", {})
-    digest = fingerprint.get(_BASE_MODEL)
+    digest = fingerprint_of(folder.charges).get(_BASE_MODEL)
     return digest if isinstance(digest, str) else None

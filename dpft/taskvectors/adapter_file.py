@@ -7,15 +7,17 @@ called on shapes alone first, and on the tensors of one module when its part is 
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftConfig
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from dpft.accounting.bounded_files import bounded_text
+from dpft.accounting.canonical_json import misfit, parsed
 from dpft.adapters.algebra import Delta, Part, Source, read
 from dpft.artefact_digest import StoredTensor, read_header
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
@@ -28,9 +30,33 @@ __all__ = [
     "read_lazily",
     "read_whole",
     "shapes_in",
+    "stored_tensors",
 ]
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_LOADING = (
+    "adapters",
+    "arrow_config",
+    "corda_config",
+    "eva_config",
+    "loftq_config",
+    "lora_ga_config",
+    "megatron_config",
+    "prompt_tuning_init_state_dict_path",
+    "shadow_model",
+    "source_folders",
+    "tokenizer_kwargs",
+)
+_PATTERNS = (
+    "alpha_pattern",
+    "exclude_modules",
+    "feedforward_modules",
+    "layers_pattern",
+    "modules_to_save",
+    "rank_pattern",
+    "target_modules",
+)
+_LONGEST_PATTERN = 500
 _DTYPES = {
     "BF16": torch.bfloat16,
     "F16": torch.float16,
@@ -60,10 +86,11 @@ def adapter_config(folder: Path) -> Any:
         The configuration.
 
     Raises:
-        ConfigurationError: If a file of the adapter is missing, or the configuration is damaged.
+        ConfigurationError: If a file of the adapter is missing, or the configuration is damaged,
+            or names what would be imported, opened or searched for a long time.
 
     Privacy:
-        Nothing, no data touched.
+        Nothing, no data touched (`test_a_configuration_that_loads_anything_is_refused`).
     """
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
@@ -72,6 +99,7 @@ def adapter_config(folder: Path) -> Any:
             "with safetensors; other formats run code when they are read. Name the folder of an "
             "adapter or of a run."
         )
+    _refuse_beyond_values(folder / CONFIG)
     try:
         config = PeftConfig.from_pretrained(str(folder))
         _refuse_ill_typed(config)
@@ -141,15 +169,41 @@ def read_lazily(path: Path, source: Source) -> Delta:
     Privacy:
         Nothing, no data touched: released weights (`test_a_lazily_read_adapter_is_the_adapter`).
     """
+    shapes = shapes_in(path)
     if getattr(source.config, "use_dora", False):
         return read_whole(dataclasses.replace(source, tensors=load_file(path)))
-    shapes = shapes_in(path)
     whole = read_whole(dataclasses.replace(source, tensors=shapes))
     groups: dict[str, Sequence[str]] = {}
     for names in _groups(shapes, source.config).values():
         known = dataclasses.replace(source, tensors={name: shapes[name] for name in names})
         groups |= dict.fromkeys(read_whole(known).parts, names)
     return dataclasses.replace(whole, parts=_Parts(path, source, groups))
+
+
+def stored_tensors(path: Path, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Read tensors of a file into memory.
+
+    Args:
+        path: A safetensors file.
+        names: Which of its tensors.
+
+    Returns:
+        Copies: the file is mapped into memory, and what is mapped would stay there.
+
+    Raises:
+        BrokenGuaranteeError: If the file is damaged.
+
+    Privacy:
+        Nothing, no data touched: released weights.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).clone() for name in names}
+    except SafetensorError as error:
+        raise BrokenGuaranteeError(
+            f"Expected {path} to be a whole safetensors file ({error}). What it holds would not be "
+            "what was trained. Take the file from the original run."
+        ) from error
 
 
 def read_whole(source: Source) -> Delta:
@@ -183,10 +237,7 @@ class _Parts(Mapping[str, Part]):
         self._path, self._source, self._groups = path, source, groups
 
     def __getitem__(self, place: str) -> Part:
-        names = self._groups[place]
-        with safe_open(self._path, framework="pt") as file:
-            # Copies: the file is mapped into memory, and what is mapped would stay there.
-            tensors = {name: file.get_tensor(name).clone() for name in names}
+        tensors = stored_tensors(self._path, self._groups[place])
         return read(dataclasses.replace(self._source, tensors=tensors)).parts[place]
 
     def __iter__(self) -> Iterator[str]:
@@ -194,6 +245,41 @@ class _Parts(Mapping[str, Part]):
 
     def __len__(self) -> int:
         return len(self._groups)
+
+
+def _refuse_beyond_values(path: Path) -> None:
+    """Refuse fields by which peft, or we, would import a module or open a file elsewhere."""
+    fields = parsed(CONFIG, bounded_text(path))
+    if not isinstance(fields, Mapping):
+        raise ConfigurationError(misfit(CONFIG, fields, "an object"))
+    named = [name for name in _LOADING if fields.get(name)]
+    sources = fields.get("sources")
+    named += ["sources"] if isinstance(sources, list) and not all(map(_is_plain, sources)) else []
+    slow = [name for name in _PATTERNS if not all(map(_is_quick, _texts_in(fields.get(name))))]
+    if named or slow:
+        raise ConfigurationError(
+            f"Expected {path} without {', '.join(named + slow)}. These fields import modules, open "
+            "files elsewhere, or hold patterns that may take for ever. Remove them, or name "
+            "modules in full, if the adapter is your own."
+        )
+
+
+def _is_plain(name: object) -> bool:
+    return isinstance(name, str) and not set(name) & set("/\\") and name not in {"", ".", ".."}
+
+
+def _texts_in(value: object) -> Iterable[object]:
+    if isinstance(value, str):
+        return [value]
+    return value if isinstance(value, list | dict) else []
+
+
+def _is_quick(pattern: object) -> bool:
+    """Return whether a search ends soon: no repeated groups, and few repetitions at all."""
+    if not isinstance(pattern, str):
+        return True  # told by those who read the field
+    is_short = len(pattern) <= _LONGEST_PATTERN and len(re.findall(r"[*+{]", pattern)) <= 4
+    return is_short and pattern.count("?") <= 8 and re.search(r"\)[*+{]", pattern) is None
 
 
 def _refuse_ill_typed(config: Any) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dpft.accounting.bounded_files import bounded_text
 from dpft.accounting.canonical_json import exactly, parsed
 from dpft.adapters.algebra import Delta, Family, Part
 from dpft.errors import ConfigurationError
@@ -132,7 +133,7 @@ class Expression:
         if not path.is_file():
             return None
         names = [field.name for field in dataclasses.fields(cls)]
-        fields = parsed("expression", path.read_text(encoding="utf-8"))
+        fields = parsed("expression", bounded_text(path))
         values = exactly("expression", fields, [*names, "format"])
         del values["format"]
         base = exactly("base", values["base"], ["name", "digest"])

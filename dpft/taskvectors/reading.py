@@ -14,7 +14,7 @@ from dpft.accounting import Certificate
 from dpft.adapters.algebra import BaseModel, Delta, Source, read
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.inheritance import inherited
-from dpft.taskvectors.adapter_file import WEIGHTS, adapter_config, read_lazily
+from dpft.taskvectors.adapter_file import WEIGHTS, adapter_config, read_lazily, shapes_in
 from dpft.taskvectors.bases import BaseIdentity, refuse_other_base
 from dpft.taskvectors.certification import Uncertified, check_runs, marked
 from dpft.taskvectors.expression import Expression
@@ -220,7 +220,9 @@ def _saved_adapter(
     folder: Path, base: BaseModel | None, options: Reading, expression: Expression | None
 ) -> Delta:
     config = adapter_config(folder)
-    stored = load_file(folder / STARTS) if (folder / STARTS).is_file() else {}
+    stored: dict[str, torch.Tensor] = {}
+    if (folder / STARTS).is_file() and shapes_in(folder / STARTS):
+        stored = load_file(folder / STARTS)
     starts = {name.removeprefix(START): tensor for name, tensor in stored.items()}
     source = Source(config=config, tensors={}, base=base, start={**starts, **options.start})
     delta = read_lazily(folder / WEIGHTS, source)

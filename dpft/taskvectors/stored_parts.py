@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dpft.adapters.algebra import Bottleneck, Delta, Dense, LowRank, Offset, Part
 from dpft.adapters.algebra.layout import Layout
 from dpft.errors import ConfigurationError
-from dpft.taskvectors.adapter_file import shapes_in
+from dpft.taskvectors.adapter_file import shapes_in, stored_tensors
 from dpft.taskvectors.tensor_stream import refuse_infinite
 
 __all__ = ["Form", "layouts_of", "parts_in", "shapes_of_parts", "store_parts"]
@@ -112,17 +111,13 @@ class _Stored(Mapping[str, Part]):
     def __init__(self, path: Path, layouts: Mapping[str, str]) -> None:
         self._path = path
         self._layouts = layouts
-        with safe_open(path, framework="pt") as file:
-            self._names = sorted(file.keys())
+        self._names = sorted(shapes_in(path))
         _refuse_other_places({name.rpartition("|")[0] for name in self._names}, layouts)
 
     def __getitem__(self, place: str) -> Part:
-        with safe_open(self._path, framework="pt") as file:
-            tensors: dict[str, torch.Tensor] = {
-                name.rpartition("|")[2]: file.get_tensor(name)
-                for name in self._names
-                if name.rpartition("|")[0] == place
-            }
+        names = [name for name in self._names if name.rpartition("|")[0] == place]
+        read = stored_tensors(self._path, names)
+        tensors = {name.rpartition("|")[2]: tensor for name, tensor in read.items()}
         return _part(self._layouts[place], tensors)
 
     def __iter__(self) -> Iterator[str]:

@@ -5,12 +5,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from dpft.accounting.bounded_files import bounded_text
 from dpft.adapters.algebra import BaseModel, Delta, Dense, Family, Part
 from dpft.adapters.algebra.base import labels_digest, update_with_tensor
 from dpft.adapters.algebra.layout import Layout
@@ -141,10 +143,9 @@ class _OfFolder(_Weights):
 
     def __init__(self, folder: Path) -> None:
         self.tensors = _Files(folder)
-        path = folder / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        config = _config_in(folder)
         names = config.get("id2label")
-        tells_words = any(each.endswith(_WORD_HEADS) for each in config.get("architectures") or ())
+        tells_words = any(each.endswith(_WORD_HEADS) for each in config["architectures"])
         self.labels = labels_digest(names, config.get("vocab_size") if tells_words else None)
         self.name = str(folder)
         tops = Counter(name.partition(".")[0] for name in self.tensors)
@@ -165,14 +166,39 @@ class _OfFolder(_Weights):
         return digest.hexdigest()
 
 
+def _config_in(folder: Path) -> dict[str, Any]:
+    """Return what is known of a model; the fields that are computed with are of their types."""
+    path = folder / "config.json"
+    try:
+        fields = json.loads(bounded_text(path)) if path.is_file() else {}
+        architectures = list(map(str, fields.get("architectures") or ()))
+        fields["id2label"] = {str(int(key)): each for key, each in _labels(fields)} or None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigurationError(
+            f"Expected {path} to be the configuration of a model ({type(error).__name__}). What "
+            "its head predicts would not be known. Take the file as it was saved."
+        ) from error
+    return {**fields, "architectures": architectures}
+
+
+def _labels(fields: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    return list(dict(fields.get("id2label") or {}).items())
+
+
 class _Files(Mapping[str, torch.Tensor]):
     """Tensors of all safetensors files in a folder, each read when it is asked for."""
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, Path] = {}
         for path in sorted(folder.glob("*.safetensors")):
-            with safe_open(path, framework="pt") as file:
-                self._files |= dict.fromkeys(file.keys(), path)
+            try:
+                with safe_open(path, framework="pt") as file:
+                    self._files |= dict.fromkeys(file.keys(), path)
+            except SafetensorError as error:
+                raise ConfigurationError(
+                    f"Expected {path} to be a whole safetensors file ({error}). A difference of "
+                    "other tensors would be taken. Take the file as it was saved."
+                ) from error
         if not self._files:
             raise ConfigurationError(
                 f"Expected folder={folder} to hold safetensors files. Other formats run code when "

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import cast
 
 from dpft.errors import DpftError
+from dpft.recipes.cli.console import plain
 
 __all__ = ["VERBS", "main"]
 
@@ -61,7 +62,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
     try:
         return _verb(verb)(arguments)
     except DpftError as error:
-        print(error, file=sys.stderr)
+        print(plain(str(error)), file=sys.stderr)
         return error.exit_code
     except SystemExit as leaving:  # argparse and Hydra leave this way, also after --help
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)

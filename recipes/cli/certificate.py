@@ -10,6 +10,7 @@ from pathlib import Path
 from dpft.accounting import Certificate, RunRecord
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.explanation import explain, in_words, planned_delta, touched_in_words
+from dpft.recipes.cli.console import cell, plain
 from dpft.rendering import rounded_up
 from dpft.verification import Finding, read_certificate, verify
 
@@ -76,7 +77,7 @@ def _show(arguments: argparse.Namespace) -> int:
     print(f"unit        one {certificate.unit.value}")
     print(f"neighbours  {certificate.adjacency.value}")
     print(f"guarantee   epsilon {rounded_up(spent)} at delta {delta:.3g}")
-    print(f"costs of    {', '.join(run.run_id[:_NAME] for run in binding)}")
+    print(plain(f"costs of    {', '.join(run.run_id[:_NAME] for run in binding)}"))
     _print_runs(certificate)
     return 0
 
@@ -95,12 +96,11 @@ def _as_json(certificate: Certificate, delta: float, spent: float) -> str:
 
 def _print_runs(certificate: Certificate) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("run", "data", "mechanism", "started from", "settings")
     for run in certificate.runs:
-        table.add_row(*(escape(cell) for cell in _row(run)))
+        table.add_row(*map(cell, _row(run)))
     Console().print(table)
 
 
@@ -130,7 +130,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _print_findings(findings: Sequence[Finding]) -> None:
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
-        print(f"{'ok' if finding.passed else 'FAIL':<5} {finding.check:<{width}}  {finding.found}")
+        verdict = "ok" if finding.passed else "FAIL"
+        print(plain(f"{verdict:<5} {finding.check:<{width}}  {finding.found}"))
     failed = sum(not finding.passed for finding in findings)
     print(f"{failed} of {len(findings)} checks failed" if failed else "every claim holds")
 
@@ -151,5 +152,5 @@ def _entries_of(path: Path) -> Callable[[RunRecord], bool]:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    print(explain(read_certificate(arguments.folder), arguments.delta))
+    print(plain(explain(read_certificate(arguments.folder), arguments.delta)))
     return 0

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from dpft.accounting.bounded_files import bounded_text
 from dpft.errors import ConfigurationError
 from dpft.privacy import EvaluationStatus
 from dpft.run_folder import RunFolder
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     from dpft.recipes.config.composition import settings_from_yaml
     from dpft.recipes.preparation import prepare_evaluation
 
-    prepared = prepare_evaluation(settings_from_yaml(folder.config.read_text(encoding="utf-8")))
+    prepared = prepare_evaluation(settings_from_yaml(bounded_text(folder.config)))
     _require_public(prepared.privacy.evaluation)
 
     from dpft.recipes.reevaluation import reevaluate

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dpft.accounting.ledger import DatasetSummary
 from dpft.booking import Booking
+from dpft.recipes.cli.console import cell, plain
 from dpft.rendering import rounded_up
 
 __all__ = ["booked", "print_dataset", "print_datasets", "print_json", "print_open_runs"]
@@ -63,14 +64,14 @@ def print_datasets(summaries: Sequence[DatasetSummary]) -> None:
     )
     for each in summaries:
         table.add_row(
-            each.dataset,
+            cell(each.dataset),
             "none" if each.budget_epsilon is None else f"{each.budget_epsilon:g}",
             _number(each.spent_epsilon) if each.plans else "",
             _used(each),
             f"{each.delta:g}",
             each.plans or "",
             _number(each.planned_epsilon),
-            ", ".join(each.shares_with),
+            cell(", ".join(each.shares_with)),
         )
     console = Console()
     console.print(table)
@@ -99,11 +100,11 @@ def print_dataset(summary: DatasetSummary) -> None:
     for run in summary.runs:
         charged = "nothing" if run.mechanism is None else _fields(run.mechanism)
         table.add_row(
-            run.run_id,
+            cell(run.run_id),
             str(run.steps),
             str(run.intended),
             "settled" if run.settled else "open",
-            charged if run.private else "NOT PRIVATE",
+            cell(charged) if run.private else "NOT PRIVATE",
         )
     Console().print(table)
 
@@ -126,10 +127,11 @@ def print_open_runs(summaries: Sequence[DatasetSummary], ledger: Path) -> None:
     }
     for run, dataset in seen.values():
         command = shlex.join(["dpft", "ledger", "settle", run.run_id, "--ledger", str(ledger)])
-        print(
+        said = (
             f"open: run {run.run_id} on {dataset}, {run.intended} of {run.steps} steps begun, "
             f"charged in full. If no process works on it and it will not be resumed:\n  {command}"
         )
+        print(plain(said))
 
 
 def _fields(mechanism: dict[str, object]) -> str:

@@ -47,6 +47,8 @@ __all__ = ["main"]
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _RESUME = "run.resume"
 _SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
+# --config-dir, --config-path, --config-name, --experimental-rerun, and what they stand for
+_FOREIGN = re.compile(r"^--co|^-c[dnp]|^--e|hydra\.searchpath|hydra\.callbacks|\b_target_\b")
 _PLAIN = re.compile(r"[\w./@-]+")  # what Hydra reads without quotes
 
 
@@ -60,12 +62,14 @@ def main(argv: Sequence[str]) -> int:
         0; every failure is raised.
 
     Raises:
-        ConfigurationError: If a setting is unknown, missing or out of range, or a run is to be
-            resumed that cannot be; nothing is written.
+        ConfigurationError: If a setting is unknown, missing or out of range, a run is to be
+            resumed that cannot be, or settings are to come from a file elsewhere; nothing is
+            written.
 
     Privacy:
         As `dpft.fit`. A sweep over settings of one data set is as many releases.
     """
+    _refuse_foreign_settings(argv)
     register_schemas()
     failures: list[Exception] = []
     with explained(argv):
@@ -76,6 +80,17 @@ def main(argv: Sequence[str]) -> int:
     if failures:
         raise failures[0]
     return 0
+
+
+def _refuse_foreign_settings(argv: Sequence[str]) -> None:
+    """Refuse what lets Hydra make classes named in a file, or unpickle one."""
+    found = [argument for argument in argv if _FOREIGN.search(argument)]
+    if found:
+        raise ConfigurationError(
+            f"Expected {' '.join(found)} to be left out. Settings come from the package and the "
+            "command line alone: a file from elsewhere could name classes to make and code to "
+            "run. Give its values as overrides."
+        )
 
 
 def _hydra_main(argv: Sequence[str], failures: list[Exception]) -> None:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpft.errors import ConfigurationError
+from dpft.plain_yaml import plain_yaml
 from dpft.recipes.config.adapter_settings import ADAPTER_CLASSES
 from dpft.recipes.config.schema import TrainSettings
 from dpft.recipes.config.store import SECTION_CLASSES, register_schemas, restore
@@ -37,6 +38,7 @@ __all__ = [
 CONFIG_MODULE = "dpft.recipes.config.conf"
 CONFIG_NAME = "train"
 _EXPERIMENT = "experiment"
+_GROUPS = ("task", "adapter", *(name for name in SECTION_CLASSES if name != "generation"))
 _MOST_LISTED = 30
 
 
@@ -89,7 +91,7 @@ def settings_from_yaml(text: str) -> TrainSettings:
     """Read the settings back that `yaml_of` wrote.
 
     Args:
-        text: Content of a run folder's config.yaml.
+        text: Content of a run folder's config.yaml, which may come from somebody else.
 
     Returns:
         The settings.
@@ -100,13 +102,21 @@ def settings_from_yaml(text: str) -> TrainSettings:
     Privacy:
         Nothing, no data touched.
     """
-    config = OmegaConf.create(text)
-    if not isinstance(config, DictConfig) or "task" not in config:
+    plain = plain_yaml("config.yaml", text)
+    if absent := _absent(plain if isinstance(plain, dict) else {}):
         raise ConfigurationError(
-            "Expected config.yaml to hold the settings of a run. Other files cannot be read. "
-            "Name a folder written by dpft train."
+            f"Expected config.yaml to hold the settings of a run, with {', '.join(absent)}. Other "
+            "files cannot be read. Name a folder written by dpft train."
         )
-    return settings_from(config)
+    return settings_from(OmegaConf.create(plain))
+
+
+def _absent(groups: dict[str, Any]) -> list[str]:
+    """Return what settings that were read lack, or hold in another shape."""
+    absent = [name for name in _GROUPS if not isinstance(groups.get(name), dict)]
+    named = ("task", "adapter")
+    absent += [name for name in named if name not in absent and "name" not in groups[name]]
+    return absent if isinstance(groups.get("model"), str | None) else [*absent, "a name as model"]
 
 
 def yaml_of(config: DictConfig) -> str:

@@ -1,7 +1,7 @@
 """Whether a model can name the labels of a task as asked, found before it is loaded. No torch."""
 
 from dpft.errors import ConfigurationError
-from dpft.recipes.base_models import base_model_path
+from dpft.recipes.base_models import stored_tokenizer
 from dpft.recipes.config.schema import Architecture, FamilyName, HeadName
 from dpft.recipes.infilling.encoding import word_tokens
 from dpft.recipes.infilling.wording import checked_wording
@@ -60,12 +60,10 @@ def refuse_unfit_words(architecture: Architecture, task: Task, base_model: str) 
     """
     if architecture.family is not FamilyName.INFILLING:
         return
-    from transformers import AutoTokenizer
-
     words = architecture.label_words
     wording = checked_wording(task, architecture.template, words, with_mask=True)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base_model_path(base_model))
+        tokenizer = stored_tokenizer(base_model)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"Expected model={base_model} to have a tokenizer. transformers says: {error}. "

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from dpft.accounting.bounded_files import bounded_text
 from dpft.adapters.algebra.base import labels_digest
 from dpft.recipes.base_models import chosen_base_model
 from dpft.recipes.config.composition import settings_from_yaml
@@ -74,5 +75,5 @@ def labels_of_run(folder: Path) -> str | None:
 
 
 def _settings(folder: Path) -> tuple[TrainSettings, Task]:
-    settings = settings_from_yaml((folder / _CONFIG).read_text(encoding="utf-8"))
+    settings = settings_from_yaml(bounded_text(folder / _CONFIG))
     return settings, build_task(settings.task)

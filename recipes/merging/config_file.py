@@ -19,12 +19,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dpft.accounting.bounded_files import bounded_text
 from dpft.errors import ConfigurationError
+from dpft.plain_yaml import LONGEST_YAML, plain_yaml
 from dpft.recipes.merging.request import OutputType, Request, Uncertain, published_names
 
 __all__ = ["MergeConfig", "MergedModel", "ModelParameters", "Parameters", "PrivacyBlock", "read"]
@@ -130,17 +129,13 @@ def read(path: Path) -> Request:
 
 def _plain(path: Path) -> Any:
     try:
-        return OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
+        text = bounded_text(path, LONGEST_YAML)
+    except ConfigurationError as error:
         raise ConfigurationError(
             f"Expected config={path} to be a file of text ({error}). There is nothing to merge. "
             "Name a YAML file, or write an expression."
         ) from None
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        line = str(error).splitlines()[0]
-        raise ConfigurationError(
-            f"Expected config={path} to be YAML without repeated keys ({line}). Correct it."
-        ) from None
+    return plain_yaml(f"config={path}", text)
 
 
 def _refuse_never(plain: Any) -> None:

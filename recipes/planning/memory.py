@@ -14,7 +14,11 @@ _BYTES = 4  # float32
 _WIDTH_BY_DEPTH = 64  # BERT and GPT-2, base: 768 by 12
 _HEAD_WIDTH = 64
 _VOCABULARY = 50_000
-_LONGEST_HEADER = 100_000_000  # as in safetensors; longer ones are cut and then no JSON
+_LONGEST_HEADER = 16 << 20  # as where adapters are read
+_UNREADABLE = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError),
+    *(ValueError, struct.error),
+)
 _USABLE = 0.5  # ours: what the allocator and the engine hold besides
 
 
@@ -84,10 +88,11 @@ def _weights(file: Path) -> int:
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, _LONGEST_HEADER)))
-    except (OSError, ValueError, struct.error) as error:
+            header = json.loads(stream.read(length) if length <= _LONGEST_HEADER else b"")
+        header.pop("__metadata__", None)
+        return sum(math.prod(map(int, entry["shape"])) for entry in header.values())
+    except _UNREADABLE as error:
         raise ConfigurationError(
             f"Expected {file} to be a safetensors file. Its header cannot be read. Give "
             "--parameters M instead."
         ) from error
-    return sum(math.prod(entry["shape"]) for entry in header.values() if "shape" in entry)

@@ -26,6 +26,9 @@ __all__ = [
 ]
 
 _MAX_PROBLEMS = 5  # more rows with the same mistake teach nothing
+_MOST_BYTES = 4 << 30  # of a file, and of what unpacks from one
+_MOST_ROWS = 10_000_000
+_ROWS_AT_ONCE = 4096
 
 
 def read_rows(path: Path, columns: Iterable[str]) -> list[Row]:
@@ -39,7 +42,8 @@ def read_rows(path: Path, columns: Iterable[str]) -> list[Row]:
         One row per record, in the order of the file.
 
     Raises:
-        ConfigurationError: If the file is missing, of another format, or lacks a column.
+        ConfigurationError: If the file is missing, of another format, lacks a column, or is larger
+            than 4 GiB or ten million rows, also if it is packed and only unpacks to so much.
 
     Privacy:
         Reads raw records. Messages name files, rows and columns, never content
@@ -54,6 +58,8 @@ def read_rows(path: Path, columns: Iterable[str]) -> list[Row]:
         raise ConfigurationError(
             f"Expected file={path} to exist. There is nothing to read. Correct the path."
         )
+    if path.stat().st_size > _MOST_BYTES:
+        raise _too_large(path)
     wanted = tuple(columns)
     return [_only(path, number, row, wanted) for number, row in enumerate(_rows(path, wanted), 1)]
 
@@ -258,8 +264,29 @@ def _parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
         names = file.schema_arrow.names
     _require(path, columns, names)
     with _said_of(path):
-        rows: list[Row] = file.read(columns=list(columns)).to_pylist()
+        rows = _unpacked(path, file, columns)
     yield from rows
+
+
+def _unpacked(path: Path, file: Any, columns: tuple[str, ...]) -> list[Row]:
+    """Return rows; a packed file says itself how large it is, and need not say the truth."""
+    if file.metadata.num_rows > _MOST_ROWS:
+        raise _too_large(path)
+    rows: list[Row] = []
+    reached = 0
+    for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(columns)):
+        reached += batch.nbytes
+        if reached > _MOST_BYTES or len(rows) > _MOST_ROWS:
+            raise _too_large(path)
+        rows += batch.to_pylist()
+    return rows
+
+
+def _too_large(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"Expected file={path.name} to hold at most {_MOST_ROWS} rows in {_MOST_BYTES >> 30} GiB. "
+        "All records are held in memory. Leave out columns, or split the file."
+    )
 
 
 @contextmanager
@@ -269,6 +296,8 @@ def _said_of(path: Path) -> Iterator[None]:
 
     try:
         yield
+    except ConfigurationError:  # is a ValueError as well
+        raise
     except (ArrowException, OSError, OverflowError, ValueError):  # UnicodeDecodeError included
         raise ConfigurationError(
             f"Expected file={path.name} to be a Parquet file. It cannot be read, or holds text "

@@ -262,13 +262,14 @@ def test_a_failed_step_ends_the_run_for_good(tmp_path: Path) -> None:
         opened(tmp_path / "charges")
 
 
+@pytest.mark.parametrize("error", [BlockingIOError, MemoryError])
 def test_a_failure_that_cannot_be_noted_ends_the_run_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written(tmp_path / "charges.jsonl")
     charges = opened(tmp_path / "charges.jsonl")
-    monkeypatch.setattr(charges, "_write", raising(BlockingIOError))
-    with pytest.raises(BlockingIOError):
+    monkeypatch.setattr(charges, "_write", raising(error))
+    with pytest.raises(error):
         charges.fail(2)
     charges.close()
     with pytest.raises(ConfigurationError, match="absent or empty"):

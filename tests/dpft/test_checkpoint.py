@@ -123,7 +123,7 @@ def test_the_newest_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted(FILES))
-@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped"])
 def test_a_damaged_one_is_skipped_for_the_one_before(
     tmp_path: Path, file: str, damage: str
 ) -> None:
@@ -132,8 +132,8 @@ def test_a_damaged_one_is_skipped_for_the_one_before(
     content = bytearray(path.read_bytes())
     if damage == "missing":
         path.unlink()
-    elif damage == "cut":
-        path.write_bytes(content[:-4])
+    elif damage in {"cut", "empty"}:
+        path.write_bytes(content[: -4 if damage == "cut" else 0])
     else:
         place = content.index(b"updates") + 11 if file == "state.json" else len(content) - 3
         content[place] ^= 64
@@ -141,6 +141,50 @@ def test_a_damaged_one_is_skipped_for_the_one_before(
     found = checkpoints.newest([RUN], 10)
     assert found is not None
     assert found.intended == 5
+
+
+@pytest.mark.parametrize("file", ["state.json", "weights.safetensors"])
+def test_one_with_a_file_of_another_is_damaged(tmp_path: Path, file: str) -> None:
+    checkpoints, folder = saved(tmp_path, 5, 10), tmp_path / "checkpoints"
+    shutil.copy(folder / "step_000005" / file, folder / "step_000010" / file)
+    found = checkpoints.newest([RUN], 10)
+    assert found is not None
+    assert found.intended == 5
+
+
+@pytest.mark.parametrize("bit", [0, 6])
+def test_a_flipped_bit_anywhere_in_the_state_is_damage_and_no_other_run(
+    tmp_path: Path, bit: int
+) -> None:
+    checkpoints = saved(tmp_path, 5, 10)
+    path = tmp_path / "checkpoints" / "step_000010" / "state.json"
+    content = path.read_bytes()
+    for place in range(0, len(content), 5):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << bit
+        path.write_bytes(flipped)
+        found = checkpoints.newest([RUN], 10)
+        assert found is not None
+        assert found.intended == 5
+
+
+@pytest.mark.parametrize("text", ["3", "null", "[]", '"x"', "{}", "[" * 100_000])
+def test_a_state_of_another_form_is_damage(tmp_path: Path, text: str) -> None:
+    checkpoints = saved(tmp_path, 5, 10)
+    (tmp_path / "checkpoints" / "step_000010" / "state.json").write_text(text)
+    found = checkpoints.newest([RUN], 10)
+    assert found is not None
+    assert found.intended == 5
+
+
+def test_damaged_ones_of_later_steps_do_not_displace_what_was_just_written(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, 20, 30)
+    for folder in (tmp_path / "checkpoints").iterdir():
+        (folder / "state.json").unlink()
+    checkpoints.save(checkpoint(10), RUN)
+    found = checkpoints.newest([RUN], 10)
+    assert found is not None
+    assert found.intended == 10
 
 
 def test_all_damaged_is_as_none(tmp_path: Path) -> None:
@@ -211,4 +255,4 @@ def test_a_damaged_one_of_the_same_step_is_replaced(tmp_path: Path) -> None:
 def test_the_state_says_how_many_steps_and_nothing_of_a_sample(tmp_path: Path) -> None:
     saved(tmp_path, 5)
     state = json.loads((tmp_path / "checkpoints" / "step_000005" / "state.json").read_text())
-    assert set(state) == {"format_version", "run_id", "intended", "updates", "files"}
+    assert set(state) == {"digest", "format_version", "run_id", "intended", "updates", "files"}

@@ -5,9 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from scipy import stats
 
-from dpft.randomness import PinnedRandomness, Purpose, SecretRandomness
+from dpft.randomness import PinnedRandomness, Purpose, SecretRandomness, Stream
 
 MANY = 200_000
 
@@ -22,7 +24,7 @@ def test_normals_have_the_normal_distribution() -> None:
 def test_normals_are_serially_uncorrelated() -> None:
     drawn = PinnedRandomness(2).stream(Purpose.NOISE, 0).normals(MANY)
     half = MANY // 2
-    for lag in (1, 2, half):  # Box-Muller's pairs lie half the block apart
+    for lag in (1, 2, half):  # both normals of a pair lie half the block apart
         correlation = float(np.mean(drawn[:-lag] * drawn[lag:]))
         assert abs(correlation) < 5 / np.sqrt(MANY - lag)
 
@@ -50,9 +52,6 @@ def test_the_keystream_is_chacha20_of_rfc_8439() -> None:
     # RFC 8439, appendix A.1, test vector 1: zero key, zero nonce, block 0
     source = PinnedRandomness(0)
     stream = source.stream(Purpose.SAMPLING, 0)
-    from cryptography.hazmat.primitives.ciphers import Cipher
-    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-
     vector = Cipher(ChaCha20(bytes(32), bytes(16)), mode=None).encryptor().update(bytes(8))
     assert vector.hex() == "76b8e0ada0f13d90"
     assert stream.integers(1)[0] != int.from_bytes(vector, "little")  # the purpose is in the nonce
@@ -91,3 +90,48 @@ def test_each_record_enters_with_the_stated_rate(rate: float) -> None:
 def test_forward_seeds_differ_from_step_to_step() -> None:
     source = SecretRandomness()
     assert len({source.forward_seed(step) for step in range(50)}) == 50
+
+
+def test_every_normal_is_the_sum_of_four_over_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[np.ndarray] = []
+
+    def pairs(_: Stream, count: int) -> tuple[np.ndarray, np.ndarray]:
+        handed[:] = np.random.default_rng(0).normal(size=(2, count))
+        return handed[0], handed[1]
+
+    monkeypatch.setattr(Stream, "_pairs", pairs)
+    drawn = PinnedRandomness(4).stream(Purpose.NOISE, 2).normals(10)
+    assert len(handed[0]) == 4 * 5
+    expected = [sum(each[k::5][:4]) / 2 for each in handed for k in range(5)]
+    assert drawn == pytest.approx(np.array(expected), rel=1e-12)
+
+
+def test_pairs_of_normals_are_normal_and_independent() -> None:
+    firsts, seconds = PinnedRandomness(8).stream(Purpose.NOISE, 0)._pairs(MANY)
+    for drawn in (firsts, seconds, (firsts + seconds) / np.sqrt(2)):
+        assert drawn.shape == (MANY,)
+        assert stats.kstest(drawn, "norm").pvalue > 1e-3
+    correlation = float(np.mean(firsts**2 * seconds**2)) - 1
+    assert abs(correlation) < 6 * np.sqrt(8 / MANY)
+
+
+def test_many_normals_are_drawn_in_blocks_that_do_not_repeat() -> None:
+    drawn = PinnedRandomness(6).stream(Purpose.NOISE, 0).normals(2**18 + 2**17 + 3)
+    assert len(np.unique(drawn)) == drawn.size
+    assert stats.kstest(drawn[2**18 :], "norm").pvalue > 1e-3
+
+
+def test_keys_come_from_the_operating_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def urandom(size: int) -> bytes:
+        asked.append(size)
+        return bytes(range(size))
+
+    monkeypatch.setattr("secrets.token_bytes", urandom)
+    source = SecretRandomness()
+    assert asked == [32]
+    assert source._key == bytes(range(32))
+    nonce = bytes(4) + int(Purpose.NOISE).to_bytes(4, "little") + (9).to_bytes(8, "little")
+    expected = Cipher(ChaCha20(bytes(range(32)), nonce), mode=None).encryptor().update(bytes(16))
+    assert source.stream(Purpose.NOISE, 9).integers(2).tobytes() == expected

@@ -24,7 +24,7 @@ class Spied(NamedTuple):
 @pytest.fixture(scope="module")
 def spied(tmp_path_factory: pytest.TempPathFactory) -> Spied:
     """Run the embedded task, writing down what the run must keep to itself."""
-    found = Spied(tmp_path_factory.mktemp("spied") / "run", [], [])
+    found = Spied(tmp_path_factory.mktemp("spied") / "runs" / "run", [], [])
     original = SecretRandomness.poisson_sample
 
     def poisson_sample(self: SecretRandomness, *arguments: Any) -> Any:
@@ -96,7 +96,8 @@ def test_no_size_of_a_sampled_batch(spied: Spied) -> None:
 
 
 def test_no_key(spied: Spied) -> None:
-    written = content(spied.folder)
+    written = content(spied.folder.parents[1])  # the ledger lies beside the folder of the run
+    assert b"SQLite format 3" in written
     for key in set(spied.keys):
         assert key not in written
         assert key.hex().encode() not in written.lower()

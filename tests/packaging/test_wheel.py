@@ -1,5 +1,7 @@
-"""The wheel holds the package ``dpft``, all of it and nothing else."""
+"""The wheel holds the package ``dpft``, all of it and nothing else, and twice the same bytes."""
 
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -32,15 +34,24 @@ def source(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wheel_names(source: Path, tmp_path_factory: pytest.TempPathFactory) -> list[PurePosixPath]:
     """Paths inside the wheel, built without isolation and therefore without a network."""
-    target = tmp_path_factory.mktemp("wheel")
+    with zipfile.ZipFile(built(source, tmp_path_factory.mktemp("wheel"))) as archive:
+        return [PurePosixPath(name) for name in archive.namelist()]
+
+
+def built(source: Path, target: Path, **environment: str) -> Path:
+    """Build the wheel of some sources."""
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target)]
     result = subprocess.run(
-        [*command, str(source)], cwd=target, capture_output=True, text=True, check=False
+        [*command, str(source)],
+        cwd=target,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     (wheel,) = target.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        return [PurePosixPath(name) for name in archive.namelist()]
+    return wheel
 
 
 def shipped_files(source: Path) -> set[PurePosixPath]:
@@ -81,3 +92,24 @@ def test_wheel_carries_the_mapped_packages_and_their_configuration(
     assert any(
         name.is_relative_to("dpft/recipes") and name.suffix == ".yaml" for name in wheel_names
     )
+
+
+@pytest.mark.slow
+def test_the_same_sources_give_the_same_wheel_in_any_folder_at_any_time(
+    source: Path, tmp_path: Path
+) -> None:
+    digests = []
+    for number, zone in enumerate(["UTC", "Asia/Tokyo"]):
+        copy = tmp_path / f"a{'/b' * number}" / "sources"
+        shutil.copytree(
+            source, copy, symlinks=True, ignore=shutil.ignore_patterns("build", "*.egg-info")
+        )
+        for path in copy.rglob("*"):
+            os.utime(path, (10**9 * (1 + number),) * 2, follow_symlinks=False)
+        target = tmp_path / f"wheel{number}"
+        target.mkdir()
+        wheel = built(
+            copy, target, SOURCE_DATE_EPOCH="1700000000", TZ=zone, PYTHONHASHSEED=str(number)
+        )
+        digests.append(hashlib.sha256(wheel.read_bytes()).hexdigest())
+    assert digests[0] == digests[1]

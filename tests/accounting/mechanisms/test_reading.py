@@ -75,7 +75,7 @@ def test_json_and_back_is_the_same_mechanism(mechanism: Mechanism) -> None:
 
 def test_every_kind_has_a_name_of_its_own() -> None:
     kinds = [known.kind for known in KNOWN_MECHANISMS]
-    assert len(set(kinds)) == len(kinds) == 11
+    assert len(set(kinds)) == len(kinds) == 12
 
 
 @pytest.mark.parametrize("known", KNOWN_MECHANISMS)

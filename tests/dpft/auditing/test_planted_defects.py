@@ -229,13 +229,18 @@ def last_micro_batch_is_dropped(patch: Patch) -> None:
 
 def seeded_dropout(patch: Patch) -> None:
     patch.setattr(SecretRandomness, "forward_seed", lambda *_: 0)
+    patch.setattr(SecretRandomness, "forward_state", lambda *_: np.ones(624, np.uint32))
 
 
 def dropout_by_step(patch: Patch) -> None:
     def seed(_: SecretRandomness, step: int) -> int:
         return step
 
+    def words(_: SecretRandomness, step: int) -> Any:
+        return np.full(624, step + 1, np.uint32)
+
     patch.setattr(SecretRandomness, "forward_seed", seed)
+    patch.setattr(SecretRandomness, "forward_state", words)
 
 
 def stale_parameters(patch: Patch) -> None:

@@ -229,3 +229,22 @@ def test_a_name_from_right_to_left_stays_in_its_place() -> None:
 
 def test_no_address_in_a_name_becomes_a_link() -> None:
     assert in_markdown("https://a.b www.c") == "https\\://a.b www\\.c"
+
+
+@pytest.mark.slow
+def test_files_that_no_certificate_covers_are_shown_as_text(
+    tmp_path: Path, making: Callable[..., Path]
+) -> None:
+    hostile = " ".join(name for kind, name in NAMES.items() if kind not in {"lines", "long"})
+    pages = []
+    for number, name in enumerate((hostile, "plain")):
+        folder = making(tmp_path / f"run {number}", privacy("letters"))
+        path = folder / "environment.json"
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields |= {"python": name, "platform": name, "commit": name}
+        path.write_text(json.dumps(fields), encoding="utf-8")
+        facts = collect(read_run(folder))
+        html, markdown, _ = write_run_report(facts, tmp_path / f"report {number}")
+        pages.append([path.read_text(encoding="utf-8") for path in (html, markdown)])
+    refuse_unsafe_html(pages[0][0], pages[1][0])
+    refuse_unsafe_markdown(pages[0][1], pages[1][1])
