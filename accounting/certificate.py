@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from dpft.accounting.accountants import Accountant, epsilon
+from dpft.accounting.accountants import Accountant, composition, epsilon
 from dpft.accounting.canonical_json import canonical, digest_of, exactly, misfit, parsed
 from dpft.accounting.composition import (
     Group,
@@ -20,6 +20,7 @@ from dpft.accounting.composition import (
     unit_of_runs,
 )
 from dpft.accounting.errors import ConfigurationError
+from dpft.accounting.grid import DEFAULT_GRID
 from dpft.accounting.inputs import Input, InputRole, InputStatus
 from dpft.accounting.mechanisms import Adjacency, Composed, Mechanism, RepeatAndSelect, Unit
 from dpft.accounting.profile import AttackBound, attack_bound, numerical_error
@@ -37,6 +38,8 @@ FORMAT_VERSION = 2
 _READ_VERSIONS = (1, FORMAT_VERSION)
 _FIELDS = {"format_version", "runs"}
 _MOST_USES = 1000  # pairs of them are compared, also where a stranger wrote the file
+_MOST_POINTS = 1e9  # of all distributions of losses that are computed: some minutes
+_POINTS_OF_A_STEP = 1e5  # about
 _PUBLISHED = {
     "artefact",
     "claims",
@@ -114,7 +117,8 @@ class Certificate:
 
         Raises:
             ConfigurationError: If delta is unset and the runs differ in theirs, if delta is out of
-                range, or if the runs share no neighbouring relation or unit.
+                range, if the runs share no neighbouring relation or unit, or if their mechanisms
+                would take hours to compute.
             AccountantError: If the accountant fails numerically.
 
         Privacy:
@@ -210,9 +214,10 @@ class Certificate:
         """Return the largest cost of all cliques, and the clique; the runs are all bounded."""
         counts = {use.num_records for run in self.runs for use in run.touched}
         require(*(delta_problems(delta, count) for count in counts))
+        groups = _costliest(groups_of(self.runs))
+        require(_effort_problems(groups))
         costs = [
-            (epsilon(group.mechanisms, delta, accountant=accountant), group)
-            for group in _costliest(groups_of(self.runs))
+            (epsilon(group.mechanisms, delta, accountant=accountant), group) for group in groups
         ]
         return max(costs, key=lambda cost: cost[0])
 
@@ -366,6 +371,18 @@ def _costliest(groups: Sequence[Group]) -> list[Group]:
         if not any(counts <= larger for larger, _ in kept):
             kept.append((counts, group))
     return [group for _, group in kept]
+
+
+def _effort_problems(groups: Sequence[Group]) -> list[str]:
+    """Refuse what would be computed for hours: a stranger may have written the mechanisms."""
+    points = 0.0
+    for group in groups:
+        parts = composition(group.mechanisms)
+        points += len(parts) * (_POINTS_OF_A_STEP + DEFAULT_GRID.points_for(parts))
+    if points <= _MOST_POINTS:
+        return []
+    rule = f"of at most {_MOST_POINTS:g} points of a grid, as all realistic ones are together"
+    return [misfit("mechanisms", f"{points:.3g} points", rule)]
 
 
 def _repeats(mechanism: Mechanism | None) -> bool:

@@ -88,6 +88,18 @@ class Grid:
         wide = self.value_discretization_interval * (_LOW_NOISE / lowest) ** 2
         return max(self.value_discretization_interval, wide, span / _LARGEST_NUMBER_OF_POINTS)
 
+    def points_for(self, mechanisms: Iterable[Mechanism]) -> float:
+        """Return about how many points the composition spans, before any of it is computed.
+
+        Args:
+            mechanisms: What is composed, at least one.
+
+        Privacy:
+            Nothing, no data touched (`test_a_certificate_that_takes_hours_is_refused_at_once`).
+        """
+        given = list(mechanisms)
+        return math.fsum(loss for _, loss in map(_reach, given)) / self.interval_for(given)
+
 
 def _reach(mechanism: Mechanism) -> tuple[float, float]:
     """Return the noise per unit of one step's largest shift, and about how much loss adds up."""

@@ -13,6 +13,7 @@ from dpft.accounting.errors import ConfigurationError
 __all__ = [
     "count_problems",
     "delta_problems",
+    "effort_problems",
     "fraction_problems",
     "name_problems",
     "positive_problems",
@@ -156,6 +157,29 @@ def count_problems(field: str, value: object) -> list[str]:
     message = (
         f"Expected {field}={value!r} to be an integer >= 1. Counts are public numbers that are "
         f"fixed once, before training. Set {field} to a whole number."
+    )
+    return [message]
+
+
+def effort_problems(field: str, value: object, most: int) -> list[str]:
+    """Check that a number, if it is one, does not make the accountant work without end.
+
+    Args:
+        field: Name of the field, as the user writes it.
+        value: What was given; whether it is a number at all, another rule says.
+        most: Largest value that is computed.
+
+    Returns:
+        Messages, empty if the value obeys.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    if not _is_number(value) or not isinstance(value, int | float) or value <= most:
+        return []
+    message = (
+        f"Expected {field}={value!r} <= {most}. A bound beyond would take hours and gigabytes, and "
+        f"promise nothing. Lower {field}."
     )
     return [message]
 

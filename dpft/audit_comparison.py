@@ -11,10 +11,19 @@ from dpft.accounting.publication import Publication
 from dpft.audit_statement import AuditStatement, StatedAttack, StatedBounds
 from dpft.errors import DpftError
 
-__all__ = ["audit_problems", "audited_run", "read_audit", "with_attack"]
+__all__ = [
+    "MOST_CANARIES",
+    "audit_problems",
+    "audited_run",
+    "own_runs",
+    "read_audit",
+    "with_attack",
+]
 
 _TOLERANCE = 1e-6
-_SAME = ("clip_norm", "clipping", "dataset_id", "expected_batch_size", "unit")
+_SAME = ("clip_norm", "clipping", "dataset_id", "delta", "expected_batch_size", "unit")
+MOST_CANARIES = 100_000
+"""Most canaries of an attack: a stranger may have written the file that is computed again."""
 
 
 def read_audit(path: Path) -> AuditStatement:
@@ -84,7 +93,21 @@ def audited_run(certificate: Certificate, attack: StatedAttack) -> RunRecord | N
     Privacy:
         Nothing, no data touched.
     """
-    return next((run for run in certificate.runs if _repeats(attack.run, run)), None)
+    return next((run for run in own_runs(certificate) if _repeats(attack.run, run)), None)
+
+
+def own_runs(certificate: Certificate) -> tuple[RunRecord, ...]:
+    """Return the runs that no other of a certificate started from: the one it was written for.
+
+    Args:
+        certificate: Of a run.
+
+    Privacy:
+        Nothing, no data touched. What is found of an earlier run says nothing of a later one
+        (`test_an_audit_of_the_run_before_is_not_of_this_one`).
+    """
+    begun = {name for run in certificate.runs for each in run.inputs for name in each.runs}
+    return tuple(run for run in certificate.runs if run.run_id not in begun)
 
 
 def _foreign(
@@ -94,7 +117,7 @@ def _foreign(
         yield "it judged other settings than those of this run"
     if stated.certificate not in {None, publication.digest}:
         yield "it names the certificate of another run"
-    versions = [dict(run.versions) for run in publication.certificate.runs if run.versions]
+    versions = [dict(run.versions) for run in own_runs(publication.certificate) if run.versions]
     if dict(stated.versions) not in versions:
         yield "it judged other software than this run had"
     if stated.attack is not None:
@@ -107,6 +130,12 @@ def _attack_problems(attack: StatedAttack, certificate: Certificate) -> Iterator
         return
     if attack.run.run_id in {run.run_id for run in certificate.runs}:
         yield "the attacked run bears the name of a run that was published"
+    if attack.canaries > MOST_CANARIES:
+        yield f"expected at most {MOST_CANARIES} canaries, got {attack.canaries}"
+        return
+    if max(attack.trace.delta, attack.published.delta) > attack.run.delta:
+        yield "it states bounds at a delta above that of the run"
+        return
     claimed = _one_by_one(attack.run)
     for name, bounds in (("trace", attack.trace), ("published", attack.published)):
         wrong = [field for field, value in _again(attack, bounds, claimed, name) if value]

@@ -1,6 +1,9 @@
 """Where the ledger of a run lies. No torch in here."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dpft.accounting.ledger import private_folder
@@ -8,7 +11,7 @@ from dpft.accounting.ledger.record_digests import would_travel_together
 from dpft.errors import ConfigurationError
 from dpft.privacy import Privacy
 
-__all__ = ["FILE_NAME", "VARIABLE", "ledger_place", "named_ledger"]
+__all__ = ["FILE_NAME", "VARIABLE", "ledger_place", "named_ledger", "throwaway_ledger"]
 
 FILE_NAME = "dpft-ledger.sqlite"
 VARIABLE = "DPFT_LEDGER"
@@ -29,6 +32,25 @@ def named_ledger(ledger: str | None) -> Path | None:
     """
     named = ledger or os.environ.get(VARIABLE)
     return Path(named).expanduser() if named else None  # as a shell does with --ledger ~/...
+
+
+@contextmanager
+def throwaway_ledger() -> Iterator[str | None]:
+    """Stand in for the ledger that `$DPFT_LEDGER` names, for runs on nobody's private records.
+
+    Yields:
+        A file in a folder that is deleted at the end, to be set as `privacy.ledger`; None where
+        none is named, and none would be written.
+
+    Privacy:
+        Only for synthetic, invented or published records: whatever is charged there is forgotten
+        (`test_a_named_ledger_hears_of_no_audit`, `test_no_named_ledger_hears_of_public_records`).
+    """
+    if named_ledger(None) is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield str(Path(folder) / FILE_NAME)
 
 
 def ledger_place(privacy: Privacy, out: Path | None) -> Path | None:

@@ -7,10 +7,12 @@ from functools import partial
 
 from dpft.accounting.auditing import Game
 from dpft.adapting import adapted, padding_of
+from dpft.audit_comparison import MOST_CANARIES
 from dpft.auditing import AuditTarget, Verdict, audit_conformance
 from dpft.auditing.shadow import Audited, EpsilonAudit, attacked, audit_epsilon
 from dpft.auditing.target import refuse_without_audit
 from dpft.booking import Booking
+from dpft.errors import ConfigurationError
 from dpft.privacy import PrivacyPlan
 from dpft.recipes.assembly import adapter_of, load_model, loss_of
 from dpft.recipes.models import quiet_peft, ready_for_full_fine_tuning
@@ -51,12 +53,17 @@ def attacked_run(prepared: Prepared, canaries: int) -> Prepared:
         canaries: Their number.
 
     Raises:
-        ConfigurationError: If there are too few canaries, or the run is not private.
+        ConfigurationError: If there are too few canaries, or too many, or the run is not private.
 
     Privacy:
         As `dpft.auditing.shadow.attacked`.
     """
     Game(canaries)
+    if canaries > MOST_CANARIES:
+        raise ConfigurationError(
+            f"Expected canaries={canaries} <= {MOST_CANARIES}. Whoever verifies the audit computes "
+            "its limits again. Give about a thousand."
+        )
     plan = prepared.privacy.plan(prepared.intake.count)
     refuse_without_audit(plan)
     return dataclasses.replace(prepared, privacy=attacked(plan), held_out=[])

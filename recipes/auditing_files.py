@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from dpft.accounting import Publication, RunRecord
 from dpft.accounting.bounded_files import bounded_text
-from dpft.audit_comparison import audited_run, read_audit
+from dpft.audit_comparison import audited_run, own_runs, read_audit
 from dpft.audit_statement import (
     AUDIT,
     AuditStatement,
@@ -254,7 +254,7 @@ def _write(
 
 def _refuse_other_software(publication: Publication) -> None:
     here = _versions()
-    ran = [run for run in publication.certificate.runs if run.versions]
+    ran = [run for run in own_runs(publication.certificate) if run.versions]
     if any(dict(run.versions) == here for run in ran):
         return
     differing = _differences(ran[-1], here) if ran else ["no version is stated"]

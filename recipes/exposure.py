@@ -24,6 +24,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 import dpft
 from dpft.accounting.auditing import exposure_chance, secret_exposure
 from dpft.errors import ConfigurationError
+from dpft.ledger_place import throwaway_ledger
 from dpft.optim import Optim
 from dpft.privacy import Privacy, PrivacyMode
 from dpft.private_step import StepSettings
@@ -178,7 +179,8 @@ def audit_exposure(settings: ExposureSettings | None = None) -> ExposureAudit:
 
     Privacy:
         Nothing, no data touched: messages, people and secrets are invented, so the model without
-        privacy harms nobody and is thrown away (`tests/recipes/test_exposure.py`).
+        privacy harms nobody and is thrown away. No ledger is charged, `$DPFT_LEDGER` included
+        (`test_no_named_ledger_hears_of_invented_secrets`).
 
     References:
         Carlini et al. 2019 (1802.08232), sections 3 and 4: secrets in text, ranked by the loss.
@@ -315,15 +317,16 @@ def _trained(
 ) -> dpft.FitResult:
     lengths = (8, 12, 6)
     synthetic = [_hidden([2, *range(40, 40 + each), 3], [1, 2], tokenizer) for each in lengths]
-    return dpft.fit(
-        _model(settings.seed),
-        rows,
-        loss=_loss,
-        privacy=settings.privacy(private=private),
-        tokenizer=tokenizer,
-        optim=Optim(learning_rate=settings.learning_rate),
-        options=FitOptions(seed=settings.seed, step=StepSettings(synthetic=synthetic)),
-    )
+    with throwaway_ledger() as ledger:
+        return dpft.fit(
+            _model(settings.seed),
+            rows,
+            loss=_loss,
+            privacy=dataclasses.replace(settings.privacy(private=private), ledger=ledger),
+            tokenizer=tokenizer,
+            optim=Optim(learning_rate=settings.learning_rate),
+            options=FitOptions(seed=settings.seed, step=StepSettings(synthetic=synthetic)),
+        )
 
 
 def _exposure(model: nn.Module, secret: Secret, tokenizer: Any) -> float:

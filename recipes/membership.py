@@ -20,6 +20,7 @@ from torch.nn import functional
 import dpft
 from dpft.accounting.auditing import Attacked, likelihood_scores, loss_scores
 from dpft.errors import ConfigurationError
+from dpft.ledger_place import throwaway_ledger
 from dpft.optim import Optim
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyMode, PrivacyPlan
 from dpft.private_step import StepSettings
@@ -143,8 +144,9 @@ def public_records(prepared: Prepared, number: int) -> Population:
 
     Privacy:
         A shadow model is a run on the records. On private ones each would be charged, and the
-        models without privacy have no epsilon to charge. So records have to be invented, or be the
-        published ones by their content; that somebody declares them public is not enough
+        models without privacy have no epsilon to charge. So records have to be invented, or those
+        of a benchmark: in a folder that `task.path` names, by their content; in the assets folder
+        and on the Hub, by their name. That somebody declares them public is not enough
         (`test_records_that_are_not_known_to_be_public_are_refused`).
     """
     task = prepared.task
@@ -189,7 +191,8 @@ def attack_models(population: Population, settings: MembershipSettings) -> Membe
         ConfigurationError: If a setting is wrong.
 
     Privacy:
-        Of public records; every model is thrown away (`tests/recipes/test_membership.py`).
+        Of public records; every model is thrown away, and no ledger is charged, `$DPFT_LEDGER`
+        included (`test_no_named_ledger_hears_of_public_records`).
 
     References:
         Yeom et al. 2018 (1709.01604), section 3 (loss); Carlini et al. 2022 (2112.03570), section
@@ -266,14 +269,16 @@ def _trained(
         {"input_ids": [0] * length, "features": [0.1 * length] * width, "labels": 0}
         for length in (1, 2, 3)
     ]
-    result = dpft.fit(
-        _Head(width, population.classes),
-        members,
-        loss=_loss,
-        privacy=settings.privacy(private=private),
-        optim=Optim(learning_rate=settings.learning_rate),
-        options=FitOptions(step=StepSettings(synthetic=synthetic)),
-    )
+    with throwaway_ledger() as ledger:
+        privacy = dataclasses.replace(settings.privacy(private=private), ledger=ledger)
+        result = dpft.fit(
+            _Head(width, population.classes),
+            members,
+            loss=_loss,
+            privacy=privacy,
+            optim=Optim(learning_rate=settings.learning_rate),
+            options=FitOptions(step=StepSettings(synthetic=synthetic)),
+        )
     return result.model
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["final_epsilon"]
 
 _INTERVAL = 1e-3  # of the grid of losses; rounding is upwards
+_MOST_STEPS = 1_000_000  # how often a record took part is a distribution over so many numbers
 
 
 def final_epsilon(mechanism: "PoissonGaussian", delta: float) -> float:
@@ -34,7 +35,7 @@ def final_epsilon(mechanism: "PoissonGaussian", delta: float) -> float:
         the same way at every step, and others may learn more from how the model moved.
 
     Raises:
-        ConfigurationError: If delta is out of range.
+        ConfigurationError: If delta is out of range, or the steps are more than a million.
 
     Privacy:
         Nothing, no data touched (`test_one_step_is_seen_as_well_in_its_sum`,
@@ -48,8 +49,12 @@ def final_epsilon(mechanism: "PoissonGaussian", delta: float) -> float:
 
     from dpft.accounting.mixture import mixture_distribution
 
-    require(delta_problems(delta))
     steps = mechanism.steps
+    endless = (
+        f"Expected steps={steps} <= {_MOST_STEPS} in an audit. What their sum tells would take "
+        "hours to compute. Audit a shorter run."
+    )
+    require(delta_problems(delta), [] if steps <= _MOST_STEPS else [endless])
     weights = binom.pmf(np.arange(steps + 1), steps, mechanism.sample_rate)
     noise = mechanism.noise_multiplier * math.sqrt(steps)
     losses = mixture_distribution(noise, weights, _INTERVAL)

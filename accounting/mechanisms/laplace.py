@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dpft.accounting.mechanisms.adjacency import Adjacency
 from dpft.accounting.mechanisms.fields import fields_as_json, settle
-from dpft.accounting.rules import count_problems, positive_problems
+from dpft.accounting.rules import count_problems, effort_problems, positive_problems
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
@@ -15,13 +15,17 @@ __all__ = [
     "Laplace",
 ]
 
+# A distribution of losses grows with both; strangers' certificates state them as well.
+_LARGEST_EPSILON = 20  # of one release
+_LARGEST_SENSITIVITY = 10_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Laplace:
     """Answers under Laplace noise, repeated.
 
     Args:
-        scale: Scale of the noise divided by the l1 sensitivity of the answer, > 0, no unit. The
+        scale: Scale of the noise divided by the l1 sensitivity of the answer, >= 0.05, no unit. The
             sensitivity is that of the stated adjacency: under replace-one, the most by which
             exchanging one record moves the answer.
         steps: Number of releases, an integer >= 1.
@@ -47,7 +51,12 @@ class Laplace:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        settle(self, positive_problems("scale", self.scale), count_problems("steps", self.steps))
+        problems = positive_problems("scale", self.scale)
+        settle(
+            self,
+            problems or effort_problems("1 / scale", 1 / self.scale, _LARGEST_EPSILON),
+            count_problems("steps", self.steps),
+        )
 
     def event(self) -> "DpEvent":
         """Return the mechanism as an event of dp-accounting.
@@ -83,7 +92,7 @@ class DiscreteLaplace:
     Args:
         decay: The noise is k with probability proportional to exp(-decay |k|); > 0.
         sensitivity: Largest change of the count by one record under the stated adjacency, an
-            integer >= 1.
+            integer in [1, 10000].
         steps: Number of releases, an integer >= 1.
         adjacency: The neighbouring relation.
 
@@ -112,6 +121,7 @@ class DiscreteLaplace:
             self,
             positive_problems("decay", self.decay),
             count_problems("sensitivity", self.sensitivity),
+            effort_problems("sensitivity", self.sensitivity, _LARGEST_SENSITIVITY),
             count_problems("steps", self.steps),
         )
 

@@ -11,6 +11,7 @@ from dpft.accounting.mechanisms.fields import (
 )
 from dpft.accounting.rules import (
     count_problems,
+    effort_problems,
     name_problems,
     positive_problems,
     rate_problems,
@@ -24,6 +25,8 @@ __all__ = [
     "TruncatedPoissonGaussian",
     "UserPoissonGaussian",
 ]
+
+_MOST_RECORDS_OF_A_USER = 10_000  # each is a shift of the noise, and costs time and memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,8 +210,8 @@ class UserPoissonGaussian:
         noise_multiplier: Noise std divided by the clip norm C of one record, > 0, no unit.
         sample_rate: Probability with which one record enters one step, in (0, 1].
         steps: Number of steps, an integer >= 1.
-        records_per_user: Largest number k of records of one user, an integer >= 1; whoever states
-            it must enforce it.
+        records_per_user: Largest number k of records of one user, an integer in [1, 10000];
+            whoever states it must enforce it.
         adjacency: `add_or_remove` or `zero_out`, of one whole user.
 
     Raises:
@@ -240,6 +243,7 @@ class UserPoissonGaussian:
             rate_problems("sample_rate", self.sample_rate),
             count_problems("steps", self.steps),
             count_problems("records_per_user", self.records_per_user),
+            effort_problems("records_per_user", self.records_per_user, _MOST_RECORDS_OF_A_USER),
             narrowed_adjacency_problems(
                 self.adjacency,
                 (Adjacency.ADD_OR_REMOVE, Adjacency.ZERO_OUT),

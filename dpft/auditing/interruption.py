@@ -16,6 +16,7 @@ from dpft.accounting.auditing import independence
 from dpft.auditing.attendance import Marks
 from dpft.auditing.target import AuditTarget
 from dpft.auditing.verdict import AuditCheck, judged
+from dpft.ledger_place import throwaway_ledger
 from dpft.private_step import StepSettings
 from dpft.progress import Progress
 from dpft.training import FitOptions
@@ -45,16 +46,17 @@ def interruption_check(target: AuditTarget) -> AuditCheck:
         The check.
 
     Privacy:
-        Synthetic records that are never sampled: what is released is noise alone
-        (`tests/dpft/auditing/test_conformance.py`).
+        Synthetic records that are never sampled: what is released is noise alone, and no ledger of
+        anybody's hears of it (`test_a_named_ledger_hears_of_no_audit`).
     """
     privacy = dataclasses.replace(
         target.privacy(num_records=_STATED, expected=1, steps=_STEPS),
         unit=None,  # nobody is sampled, whoever would be
         records_per_user=None,
     )
-    with tempfile.TemporaryDirectory() as folder, _watched() as seen:
+    with tempfile.TemporaryDirectory() as folder, throwaway_ledger() as ledger, _watched() as seen:
         place = Path(folder, "runs", "run")
+        privacy = dataclasses.replace(privacy, ledger=ledger)
         for part, stop in enumerate(_STOPS):
             options = FitOptions(resume=part > 0, checkpoint_every=1, step=_SETTINGS)
             _run_until(stop, Marks(_COORDINATES), privacy, place, options)

@@ -63,7 +63,8 @@ class Taint(TorchFunctionMode):
             written = _tensors((result, args[:1] if writes else ()))
             self.add(written if writes else [t for t in written if not _is_view_of(t, clean)])
             with torch._C.DisableTorchFunction():  # noqa: SLF001 - torch offers no other
-                self.ragged.follow(func, args, operands, _tensors(result))
+                given = (*args, *(kwargs or {}).values())
+                self.ragged.follow(func, given, operands, _tensors(result))
         return result
 
     def add(self, tensors: Sequence[torch.Tensor]) -> None:

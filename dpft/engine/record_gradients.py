@@ -10,7 +10,7 @@ import torch
 
 from dpft.engine.forms import ghost_is_cheaper
 from dpft.engine.grouping import Grouping
-from dpft.engine.outer import Outer, gram_products, raw_squared_norms
+from dpft.engine.outer import Outer, gram_products, raw_squared_norms, row_norms
 
 __all__ = ["LeafGradients", "RecordGradients", "zero_sums"]
 
@@ -73,8 +73,7 @@ class LeafGradients:
         """Return the squared l2 norm [B] in float32 or better."""
         if self.full is None:
             return raw_squared_norms(self.outers)
-        norms_B: torch.Tensor = torch.linalg.vector_norm(_rows(self.full), dim=1)
-        return norms_B.square()
+        return row_norms(_rows(self.full)).square()
 
     def add_weighted(self, factors_B: torch.Tensor, raw_sum: torch.Tensor) -> None:
         """Add sum_b factors_b G_b; a record of factor zero adds exactly zero."""

@@ -87,6 +87,8 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
     assert audit is not None, "asked before"
     if audit.conformance is not None:
         yield "Checks of the engine", f"{len(audit.conformance.checks)}, none failed"
+        if audit.conformance.skipped:
+            yield "Not checked", given("; ".join(audit.conformance.skipped))
     attack = audit.attack
     if attack is None:
         return
@@ -102,7 +104,8 @@ def _shown(bounds: StatedBounds) -> str:
     """Say what a bound that assumes nothing shows, rounded down, and what it could have shown."""
     return (
         f"epsilon is at least {_down(bounds.one_run)}, or {_down(bounds.independent)} with "
-        f"assumptions; the first could show {_down(bounds.ceiling)} at most"
+        f"assumptions, at delta {bounds.delta:.3g}; the first could show {_down(bounds.ceiling)} "
+        "at most"
     )
 
 

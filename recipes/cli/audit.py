@@ -27,7 +27,8 @@ _NO_PROOF = (
 )
 _MODES = (
     "conformance: the engine, on synthetic records; epsilon: a whole run, attacked and charged; "
-    "exposure: secrets planted in generated text; membership: inference on public records"
+    "exposure: secrets planted in generated text; membership: inference on public records; only "
+    "epsilon charges a ledger"
 )
 _CHARGED = "The run is charged to its data set like any other; the model is thrown away."
 

@@ -17,7 +17,7 @@ __all__ = ["audit_of_exposure", "audit_of_membership"]
 
 _OF_GUARANTEE = ("privacy.delta", "privacy.epsilon")
 _OF_MEMBERSHIP = (*_OF_GUARANTEE, "privacy.clip_norm", "task", "task.data_seed", "task.path")
-_NO_DATA = "Everything is invented: messages, people and secrets. Nothing is charged."
+_NO_DATA = "Everything is invented: messages, people and secrets. No ledger is charged."
 _KINDS = {"non_private": "not private", "private": "private"}
 _PUBLIC = (
     "The records are public. On your own every model here would be a run to be charged, and those "
@@ -115,6 +115,11 @@ def _refuse_run(arguments: argparse.Namespace) -> None:
             "models of its own on public records. Leave --run out."
         )
     place = arguments.output
+    if place is not None and place.suffix == ".svg":
+        raise ConfigurationError(
+            f"Expected output={place} to name a file of JSON. The figure beside it ends in .svg, "
+            "and would replace it. Name it .json."
+        )
     if place is not None and (place.exists() or place.with_suffix(".svg").exists()):
         raise ConfigurationError(
             f"Expected output={place}, and a figure beside it, to be absent. An audit is never "

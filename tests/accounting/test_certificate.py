@@ -309,3 +309,23 @@ def test_runs_of_different_delta_need_a_stated_one() -> None:
 def test_a_delta_that_lets_whole_records_leak_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="1/num_records"):
         Certificate((record(),)).epsilon(0.01)
+
+
+def test_a_certificate_that_takes_hours_is_refused_at_once() -> None:
+    """Each mechanism is one that a run may have; a thousand of them would be transformed."""
+    runs = tuple(
+        record(run_id=f"run {number}", mechanism=PoissonGaussian(0.1 + number / 1e4, 0.1, 2**40))
+        for number in range(1000)
+    )
+
+    with pytest.raises(ConfigurationError, match="points"):
+        Certificate(runs).epsilon(1e-5, accountant="pld")
+
+
+def test_thirty_unlike_runs_are_computed() -> None:
+    runs = tuple(
+        record(run_id=f"run {number}", mechanism=PoissonGaussian(0.6 + number / 100, 0.1, 700))
+        for number in range(30)
+    )
+
+    assert Certificate(runs).epsilon(1e-5, accountant="rdp") > 100

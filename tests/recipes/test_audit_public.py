@@ -86,6 +86,7 @@ def test_membership_is_stated_drawn_and_printed(
         (["--mode", "membership", "adapter=compacter"], "got adapter"),
         (["--mode", "membership", "privacy.mode=not_private"], "got privacy.mode"),
         (["--mode", "membership", "--run", "runs/first"], "models of its own"),
+        (["--mode", "membership", "--output", "found.svg"], "would replace it"),
         (["--run", "runs/first", "privacy.epsilon=3"], "without privacy.epsilon=3"),
         (["--run", "runs/first", "--output", "audit.json"], "without --output"),
         (["--run", "runs/first"], "runs/first"),

@@ -1,6 +1,8 @@
 """Secrets are planted as stated and ranked exactly; models that remember them give them away."""
 
 from collections import Counter
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -96,7 +98,12 @@ def test_an_exposure_beyond_the_guarantee_refutes_it() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_without_privacy_gives_secrets_away_and_a_private_one_does_not() -> None:
+def test_a_model_without_privacy_gives_secrets_away_and_a_private_one_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = Random(7).randbytes  # the same models whenever they are made
+    monkeypatch.setattr("dpft.randomness.secrets.token_bytes", keys)
+
     found = audit_exposure()
 
     often = [each for each in found.secrets if each.copies >= 4]
@@ -105,3 +112,16 @@ def test_a_model_without_privacy_gives_secrets_away_and_a_private_one_does_not()
     never = [each.non_private for each in found.secrets if not each.copies]
     assert max(never) < 0.6 * found.most
     assert not found.refuted
+
+
+def test_no_named_ledger_hears_of_invented_secrets(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine.sqlite"
+    monkeypatch.setenv("DPFT_LEDGER", str(mine))
+    settings = ExposureSettings(repetitions=(1,), records=4, expected_batch_size=2, steps=1)
+    rows = exposure._rows(settings, secrets_of(settings), tokenizer)
+
+    exposure._trained(settings, rows, tokenizer, private=False)
+
+    assert not mine.exists()

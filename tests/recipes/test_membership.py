@@ -2,6 +2,8 @@
 
 import dataclasses
 from functools import cache
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,10 @@ def hard() -> Population:
 
 @cache
 def audited() -> MembershipAudit:
-    return attack_models(hard(), FEW)
+    """Models that are the same whenever they are made, so that no margin is left to chance."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dpft.randomness.secrets.token_bytes", Random(7).randbytes)
+        return attack_models(hard(), FEW)
 
 
 def test_models_without_privacy_give_their_records_away() -> None:
@@ -139,3 +144,14 @@ def test_features_are_of_the_held_out_records_alone() -> None:
 def test_too_few_models_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="models=3"):
         MembershipSettings(models=3)
+
+
+def test_no_named_ledger_hears_of_public_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine.sqlite"
+    monkeypatch.setenv("DPFT_LEDGER", str(mine))
+
+    attack_models(hard(), dataclasses.replace(FEW, models=4, steps=1))
+
+    assert not mine.exists()

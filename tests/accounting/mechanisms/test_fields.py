@@ -147,3 +147,18 @@ def test_parts_of_another_adjacency_are_refused() -> None:
     ):
         with pytest.raises(ConfigurationError, match="to be that of its parts, zero_out"):
             build()
+
+
+@pytest.mark.parametrize(
+    ("field", "make"),
+    [
+        ("records_per_user", lambda: UserPoissonGaussian(1.0, 0.1, 3, 2**31)),
+        ("sensitivity", lambda: DiscreteLaplace(1.0, 2**40)),
+        ("scale", lambda: Laplace(1e-6)),
+    ],
+)
+def test_what_would_be_computed_for_hours_is_refused(
+    field: str, make: Callable[[], Mechanism]
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"{field}=.*hours"):
+        make()

@@ -1,5 +1,6 @@
 import dataclasses
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from dpft.auditing.attendance import (
     mark_loss,
     mark_rows,
 )
+from dpft.auditing.interruption import interruption_check
 from dpft.auditing.scores import score_checks
 from dpft.auditing.target import untouched_afterwards
 from dpft.errors import ConfigurationError
@@ -31,6 +33,17 @@ def test_the_engine_passes_every_check(target: AuditTarget) -> None:
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(parameter.grad is None for parameter in target.model.parameters())
     assert target.model.training
+
+
+def test_a_named_ledger_hears_of_no_audit(
+    target: AuditTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine.sqlite"
+    monkeypatch.setenv("DPFT_LEDGER", str(mine))
+
+    assert interruption_check(target).passed
+
+    assert not mine.exists()
 
 
 @pytest.mark.slow

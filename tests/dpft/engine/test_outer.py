@@ -8,8 +8,9 @@ import torch
 
 from dpft.engine import outer as outer_module
 from dpft.engine.boundary import _own
-from dpft.engine.outer import Dense, OneHot, Outer, gram_products, raw_squared_norms
+from dpft.engine.outer import Dense, OneHot, Outer, gram_products, raw_squared_norms, row_norms
 from dpft.engine.precision import full_precision
+from dpft.engine.record_gradients import RecordGradients
 
 BATCH, TERMS, ROWS, COLUMNS = 3, 5, 7, 4
 
@@ -88,8 +89,32 @@ def test_one_term_a_record_needs_no_gram_matrix() -> None:
     assert torch.allclose(raw_squared_norms([one]), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 1 / 3, 0.7])
+def test_norms_of_many_equal_entries_are_exact(value: float) -> None:
+    """One running sum in float32 would be off by more than the margin that clipping leaves."""
+    side = 2**11
+    rows = torch.full((1, side * side + 3), value)
+    outer = Outer(Dense(torch.full((1, 1, side), value)), Dense(torch.ones(1, 1, side)))
+    exact = float(rows[0, 0]) * side
+    assert float(row_norms(rows)) == pytest.approx(exact, rel=2e-5)
+    assert float(Dense(rows.unsqueeze(1)).lengths()) == pytest.approx(exact, rel=2e-5)
+    assert float(RecordGradients.of({"w": rows}).raw_norms()) == pytest.approx(exact, rel=2e-5)
+    assert float(outer_module._norms_in_full([outer])) == pytest.approx(exact**2, rel=1e-4)
+
+
+@pytest.mark.parametrize("length", [0, 1, 1023, 1024, 1025, 2047, 2**20 + 5])
+def test_norms_of_rows_of_any_length_are_those_of_float64(length: int) -> None:
+    rows = torch.randn(2, length, generator=torch.Generator().manual_seed(length))
+    assert torch.allclose(row_norms(rows).double(), rows.double().norm(dim=1), rtol=1e-5)
+    assert row_norms(rows).dtype == rows.dtype
+
+
 @pytest.mark.parametrize("seed", range(20))
-def test_norms_are_not_understated_when_terms_cancel(seed: int) -> None:
+@pytest.mark.parametrize("by_gram", [True, False], ids=["gram", "chunked"])
+def test_norms_are_not_understated_when_terms_cancel(
+    seed: int, by_gram: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outer_module, "gram_is_cheaper", lambda *_: by_gram)
     generator = torch.Generator().manual_seed(seed)
     half = torch.randn(BATCH, 40, 300, generator=generator)
     opposite = -half * (1 + 1e-7 * torch.randn(half.shape, generator=generator))
@@ -97,6 +122,20 @@ def test_norms_are_not_understated_when_terms_cancel(seed: int) -> None:
     outer = Outer(Dense(torch.cat([half, opposite], 1)), Dense(torch.cat([right, right], 1)))
     exact = full(Outer(Dense(outer.left.values.double()), Dense(outer.right.values.double())))
     assert (raw_squared_norms([outer]).double() >= exact.flatten(1).square().sum(1)).all()
+
+
+@pytest.mark.parametrize("by_gram", [True, False], ids=["gram", "chunked"])
+def test_norms_are_not_understated_when_all_entries_round_alike(
+    by_gram: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outer_module, "gram_is_cheaper", lambda *_: by_gram)
+    factor, product = 1 + 2.0**-12, 1 + 2.0**-11  # rounded, factor squared is the product
+    ones = torch.ones(1, 1, ROWS) * 2.0**20
+    left = Dense(torch.cat([factor * ones, -product * ones], 1))
+    right = Dense(torch.cat([factor * torch.ones(1, 1, COLUMNS), torch.ones(1, 1, COLUMNS)], 1))
+    exact = (2.0**20 * (factor * factor - product)) ** 2 * ROWS * COLUMNS
+    assert exact > 0
+    assert float(raw_squared_norms([Outer(left, right)])) >= exact
 
 
 @pytest.mark.parametrize(("small", "large"), [(1e-24, 1e18), (1e-30, 1e12), (1e-42, 1e17)])

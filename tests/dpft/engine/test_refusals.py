@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import rnn
 
 import dpft
 from dpft.engine.attachment import Engine
@@ -368,10 +369,25 @@ class Doubles(torch.autograd.Function):
         return 2 * grad
 
 
+def first_places(mask: torch.Tensor) -> torch.Tensor:
+    return torch.nonzero_static(mask.flatten(), size=3 * len(mask)).squeeze(1)
+
+
+def written_whole(rows: torch.Tensor) -> torch.Tensor:
+    room = torch.zeros(len(rows), WIDTH)
+    room[:] = rows
+    return room
+
+
 @pytest.mark.parametrize("lengths", [(5, 5, 5), (5, 3, 5), (5, 3, 4)], ids=str)
 @pytest.mark.parametrize(
-    "selection", ["mask", "mask_and_all", "nonzero", "masked_select", "function"]
-)
+    "selection",
+    [
+        "mask", "mask_and_all", "nonzero", "masked_select", "function", "where_by_name",
+        "nonzero_static", "repeated", "repeated_by_name", "packed_sequence", "written_whole",
+        "copied", "lengths_in_python", "mask_from_python", "dimension_not_compared",
+    ],
+)  # fmt: skip
 def test_records_of_unequal_length_on_one_axis_are_refused(
     lengths: tuple[int, ...], selection: str
 ) -> None:
@@ -383,6 +399,26 @@ def test_records_of_unequal_length_on_one_axis_are_refused(
             "mask_and_all": lambda: x[mask, :],
             "nonzero": lambda: x.flatten(0, 1)[mask.flatten().nonzero().squeeze(1)],
             "masked_select": lambda: x.masked_select(mask.unsqueeze(-1)).view(-1, WIDTH),
+            "where_by_name": lambda: x[torch.where(condition=mask)],
+            "nonzero_static": lambda: x.flatten(0, 1)[first_places(mask)],
+            "repeated": lambda: x.flatten(0, 1)[torch.repeat_interleave(mask.flatten().long())],
+            "repeated_by_name": lambda: x.flatten(0, 1).repeat_interleave(
+                repeats=mask.flatten().long(), dim=0
+            ),
+            "packed_sequence": lambda: (
+                rnn.pack_padded_sequence(
+                    x, mask.sum(1), batch_first=True, enforce_sorted=False
+                ).data
+            ),
+            "written_whole": lambda: written_whole(x[mask]),
+            "copied": lambda: torch.zeros(int(mask.sum()), WIDTH).index_copy(
+                0, torch.arange(int(mask.sum())), x[mask]
+            ),
+            "lengths_in_python": lambda: torch.cat(
+                [one[:length] for one, length in zip(x, mask.sum(1).tolist(), strict=True)]
+            ),
+            "mask_from_python": lambda: x[torch.tensor(mask.tolist())],
+            "dimension_not_compared": lambda: x[mask].view(len(x), -1, WIDTH),
         }[selection]()
         flat = model(rows * 2)
         out = flat.new_zeros(*mask.shape, flat.shape[-1]).masked_scatter(mask.unsqueeze(-1), flat)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from dpft.accounting import PoissonGaussian, Publication, RunRecord, epsilon
+from dpft.accounting import Certificate, PoissonGaussian, Publication, RunRecord, epsilon
 from dpft.accounting.auditing import final_epsilon, one_run_ceiling
 from dpft.accounting.canonical_json import canonical, digest_of
+from dpft.accounting.inputs import InputRole
 from dpft.accounting.run_record import LedgerReference
 from dpft.audit_comparison import audit_problems, with_attack
 from dpft.audit_statement import (
@@ -102,8 +103,27 @@ def test_an_audit_of_the_run_is_shown_to_both_readers(run: Path, tmp_path: Path)
     assert "| Attacked run, entry in the ledger | 7 |" in text
     assert "| noise: variance | 1 | 0.3 | 1 times | pass |" in text
     assert "no Dropout module in the model, not checked" in text
+    assert "| Not checked | dropout: no Dropout module in the model |" in text
+    assert "delta 1e-06" in text
     stated = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
     assert stated["audit"]["attack"]["canaries"] == 100
+
+
+def test_a_hostile_word_of_an_audit_is_shown_as_text(run: Path, tmp_path: Path) -> None:
+    word = "<script>alert(1)</script>|[x](javascript:1)\u202e`a"
+    check = dataclasses.replace(TEST, name=word, expected=word)
+    state(run, conformance=StatedConformance((check,), (word,)))
+
+    write_run_report(collect(read_run(run)), tmp_path / "report")
+
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "report" / name).read_text(encoding="utf-8")
+        assert "alert(1)" in text
+        assert "<script" not in text.replace("\\<", "")
+        assert "\u202e" not in text
+    assert "[x](javascript" not in text
+    (line,) = [each for each in text.splitlines() if each.startswith("| Not checked")]
+    assert line.replace("\\|", "").count("|") == 3
 
 
 def test_a_report_says_that_there_is_no_audit(run: Path, tmp_path: Path) -> None:
@@ -144,6 +164,12 @@ FOREIGN: dict[str, Callable[[Path], dict[str, Any]]] = {
     "another ceiling": lambda run: {
         "attack": dataclasses.replace(attack(run), trace=bounds(trace=True, ceiling=9.0))
     },
+    "bounds at a delta above that of the run": lambda run: {
+        "attack": dataclasses.replace(attack(run), trace=bounds(trace=True, delta=0.5))
+    },
+    "at most 100000 canaries": lambda run: {
+        "attack": dataclasses.replace(attack(run), canaries=2**62)
+    },
 }
 
 
@@ -157,6 +183,34 @@ def test_an_audit_of_something_else_is_refused(wrong: str, shared: Path, tmp_pat
 
     assert len(found) == 1
     assert wrong in found[0]
+
+
+def test_an_audit_of_the_run_before_is_not_of_this_one(shared: Path, tmp_path: Path) -> None:
+    """What a run started from had other software and another mechanism of its own."""
+    before = Certificate((own(shared),))
+    later = dataclasses.replace(
+        own(shared),
+        run_id="e" * 32,
+        inputs=(before.as_input("before", InputRole.ADAPTER),),
+        mechanism=PoissonGaussian(3.0, 0.1, 30),
+        versions={"dpft": "9.9.9"},
+    )
+    both = dataclasses.replace(published(shared), certificate=before.with_release(later))
+    (tmp_path / AUDIT).write_text(
+        statement(shared, certificate=both.digest).to_json() + "\n", encoding="utf-8"
+    )
+
+    found = audit_problems(tmp_path / AUDIT, both, digest_of_settings(shared / "config.yaml"))
+
+    assert found == [
+        "it judged other software than this run had",
+        "the attacked run is not a repetition of this one",
+    ]
+
+
+def test_an_attacked_run_of_endless_steps_is_not_computed() -> None:
+    with pytest.raises(ConfigurationError, match="steps=4611686018427387904"):
+        final_epsilon(PoissonGaussian(2.0, 0.1, 2**62), DELTA)
 
 
 def test_an_audit_of_something_else_gives_no_report(run: Path) -> None:
