@@ -6,19 +6,23 @@ Options and folders of seeds are those of libFuzzer. Run by `tests/fuzz/test_par
 import sys
 from pathlib import Path
 
-import atheris
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-with atheris.instrument_imports(include=["dpft"]):
-    from tests.fuzz.targets import TARGETS
+def main() -> None:
+    """Read inputs until the options say enough; whatever is raised ends the process."""
+    import atheris
 
-TARGET = TARGETS[sys.argv[1]]
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    with atheris.instrument_imports(include=["dpft"]):
+        from tests.fuzz.targets import TARGETS
+
+    target = TARGETS[sys.argv[1]]
+
+    def once(data: bytes) -> None:
+        target.reads(data)
+
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], once)
+    atheris.Fuzz()
 
 
-def once(data: bytes) -> None:
-    """Read an input; whatever is raised ends the process with the input."""
-    TARGET.reads(data)
-
-
-atheris.Setup([sys.argv[0], *sys.argv[2:]], once)
-atheris.Fuzz()
+if __name__ == "__main__":
+    main()
