@@ -104,10 +104,7 @@ def adapter_config(folder: Path) -> Any:
         config = PeftConfig.from_pretrained(str(folder))
         _refuse_ill_typed(config)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"Expected {folder / CONFIG} to be a configuration of peft ({error}). What the tensors "
-            "mean would not be known. Take the file from the original run."
-        ) from error
+        raise ConfigurationError(_no_configuration(folder / CONFIG, error)) from error
     return config
 
 
@@ -247,9 +244,19 @@ class _Parts(Mapping[str, Part]):
         return len(self._groups)
 
 
+def _no_configuration(path: Path, error: Exception) -> str:
+    return (
+        f"Expected {path} to be a configuration of peft ({error}). What the tensors mean would not "
+        "be known. Take the file from the original run."
+    )
+
+
 def _refuse_beyond_values(path: Path) -> None:
     """Refuse fields by which peft, or we, would import a module or open a file elsewhere."""
-    fields = parsed(CONFIG, bounded_text(path))
+    try:
+        fields = parsed(CONFIG, bounded_text(path))
+    except ConfigurationError as error:
+        raise ConfigurationError(_no_configuration(path, error)) from error
     if not isinstance(fields, Mapping):
         raise ConfigurationError(misfit(CONFIG, fields, "an object"))
     named = [name for name in _LOADING if fields.get(name)]

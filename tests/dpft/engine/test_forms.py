@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dpft.clipping import ClippedSum
-from dpft.engine import captures, outer, record_gradients
+from dpft.engine import captures, forms, outer, record_gradients
 from dpft.engine.attachment import Engine
 from dpft.engine.forms import ghost_is_cheaper, gram_is_cheaper
 from dpft.engine.pull_back import pull_back
@@ -234,22 +234,18 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize(("tokens", "batch"), [(8, 4), (150, 6)], ids=["gram", "chunked"])
-def test_a_head_of_fifty_thousand_words_is_clipped_in_bounded_memory(
-    tokens: int, batch: int
-) -> None:
-    words, width = 50_000, 64
-    model = nn.Linear(width, words, bias=False)
+def language(model: nn.Module, batch: Batch) -> torch.Tensor:
+    logits = model(batch["x"]).transpose(1, 2)
+    return functional.cross_entropy(logits, batch["labels"], reduction="none").mean(1)
+
+
+def test_a_head_of_fifty_thousand_words_is_clipped_in_bounded_memory() -> None:
+    words, width, tokens, batch = 50_000, 64, 8, 4
     data = {
         "x": torch.randn(batch, tokens, width),
         "labels": torch.randint(0, words, (batch, tokens)),
     }
-
-    def language(model: nn.Module, batch: Batch) -> torch.Tensor:
-        logits = model(batch["x"]).transpose(1, 2)
-        return functional.cross_entropy(logits, batch["labels"], reduction="none").mean(1)
-
-    engine = Engine(model, language)
+    engine = Engine(nn.Linear(width, words, bias=False), language)
     engine.gradients(data)  # the probe's own batches are out of the way
     with LargestTensor() as watch:
         gradients = engine.gradients(data)
@@ -257,3 +253,25 @@ def test_a_head_of_fifty_thousand_words_is_clipped_in_bounded_memory(
         total.add(gradients)
     assert gradients.ghosts == {"weight"}
     assert watch.numel <= max(words * width, batch * tokens * words)  # never B x words x width
+
+
+def test_long_records_of_a_large_head_are_formed_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words, width, tokens, batch, most = 4000, 16, 50, 4, 2**17
+    monkeypatch.setattr(forms, "_MAX_FULL", most)
+    monkeypatch.setattr(outer, "_MAX_ENTRIES", most)
+    formed, plain = [], outer.Outer.instantiated
+
+    def counting(site: outer.Outer) -> torch.Tensor:
+        formed.append(plain(site).numel())
+        return plain(site)
+
+    monkeypatch.setattr(outer.Outer, "instantiated", counting)
+    data = {
+        "x": torch.randn(batch, tokens, width),
+        "labels": torch.randint(0, words, (batch, tokens)),
+    }
+    engine = Engine(nn.Linear(width, words, bias=False), language)
+    ClippedSum(engine.parameters, ClippingStyle.FLAT, 1.0).add(engine.gradients(data))
+    assert formed == [2 * words * width] * 2
