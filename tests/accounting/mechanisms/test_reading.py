@@ -30,6 +30,8 @@ from dpft.accounting.mechanisms import KNOWN_MECHANISMS, POISSON
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 RATE = st.floats(min_value=0, exclude_min=True, max_value=1)
 COUNT = st.integers(1, 10**12)
+FEW = st.integers(1, 10_000)  # what an accountant computes one by one
+SCALE = st.floats(min_value=0.05, allow_infinity=False)
 
 
 def simple(adjacency: Adjacency) -> st.SearchStrategy[Mechanism]:
@@ -39,8 +41,8 @@ def simple(adjacency: Adjacency) -> st.SearchStrategy[Mechanism]:
     found: list[st.SearchStrategy[Mechanism]] = [
         st.builds(PoissonGaussian, POSITIVE, RATE, COUNT, relation, unit=st.sampled_from(Unit)),
         st.builds(Gaussian, POSITIVE, COUNT, relation),
-        st.builds(Laplace, POSITIVE, COUNT, relation),
-        st.builds(DiscreteLaplace, POSITIVE, COUNT, COUNT, relation),
+        st.builds(Laplace, SCALE, COUNT, relation),
+        st.builds(DiscreteLaplace, POSITIVE, FEW, COUNT, relation),
         st.builds(Selection, POSITIVE, relation),
         st.builds(Opaque, POSITIVE, delta, relation),
     ]
@@ -49,7 +51,7 @@ def simple(adjacency: Adjacency) -> st.SearchStrategy[Mechanism]:
         found.append(st.builds(TruncatedPoissonGaussian, *truncated))
         found.append(st.builds(FixedBatchGaussian, POSITIVE, COUNT, st.just(1), relation))
     if adjacency is not Adjacency.REPLACE_ONE:
-        found.append(st.builds(UserPoissonGaussian, POSITIVE, RATE, COUNT, COUNT, relation))
+        found.append(st.builds(UserPoissonGaussian, POSITIVE, RATE, COUNT, FEW, relation))
     return st.one_of(found)
 
 
