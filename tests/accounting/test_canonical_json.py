@@ -12,7 +12,7 @@ from dpft.accounting.canonical_json import canonical, digest_of, exactly, is_dig
 VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(1 - 2**64, 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=5),
     lambda inner: (
