@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = "https://pypi.org/simple"
@@ -36,7 +37,7 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def report_of(requirements: list[str]) -> dict[str, object]:
+def report_of(requirements: list[str]) -> dict[str, Any]:
     """Return what pip would install from PyPI alone, whatever its configuration names."""
     kept = {"PIP_CERT", "PIP_PROXY", "PIP_DEFAULT_TIMEOUT"}
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PIP_") or k in kept}
@@ -49,18 +50,18 @@ def report_of(requirements: list[str]) -> dict[str, object]:
             env={**environment, "PIP_CONFIG_FILE": os.devnull},
             check=True,
         )
-        found: dict[str, object] = json.loads(report.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return found
 
 
-def lock_of(releases: dict[str, str], report: dict[str, object]) -> str:
+def lock_of(releases: dict[str, str], report: dict[str, Any]) -> str:
     """Return the text of the lock.
 
     Raises:
         SystemExit: If pip chose another release, or PyPI states no SHA-256 of one.
     """
     entries = {}
-    for chosen in report["install"]:  # type: ignore[attr-defined]
+    for chosen in report["install"]:
         metadata = chosen["metadata"]
         name = normalised(metadata["name"])
         digest = chosen["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
@@ -70,9 +71,9 @@ def lock_of(releases: dict[str, str], report: dict[str, object]) -> str:
     if missing := releases.keys() - entries.keys():
         sys.exit(f"Expected pip to find all releases, missing {sorted(missing)}.")
     header = HEADER.format(
-        python_version=report["environment"]["python_version"],  # type: ignore[index]
-        sys_platform=report["environment"]["sys_platform"],  # type: ignore[index]
-        machine=report["environment"]["platform_machine"],  # type: ignore[index]
+        python_version=report["environment"]["python_version"],
+        sys_platform=report["environment"]["sys_platform"],
+        machine=report["environment"]["platform_machine"],
     )
     return header + "".join(entries[name] for name in sorted(entries))
 
