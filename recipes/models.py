@@ -19,7 +19,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from dpft.errors import ConfigurationError
+from dpft.errors import ConfigurationError, DpftError
 from dpft.losses import Infilling, Pooling, RankedChoices
 from dpft.recipes.base_models import base_model_path
 from dpft.recipes.config.schema import Architecture, FamilyName
@@ -372,6 +372,8 @@ def _quiet() -> Iterator[None]:
 def _as_configuration_error(name: str, architecture: Architecture) -> Iterator[None]:
     try:
         yield
+    except DpftError:  # says what it is itself
+        raise
     except Exception as error:
         raise ConfigurationError(
             f"Expected model={name} to load with architecture.pooling="
