@@ -20,7 +20,7 @@ from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.forward_randomness import secret_forward
 from dpft.inheritance import Inheritance
 from dpft.intake import refuse_loaders
-from dpft.joint_gradients import add_clipped_users, add_plain_gradient
+from dpft.logical_gradients import add_ordinary_gradient, clipped_sum
 from dpft.noise import noised, refuse_too_many_entries
 from dpft.performance import Performance
 from dpft.preflight import PreflightReport, SyntheticRecords, run_preflight
@@ -261,10 +261,15 @@ class PrivateStep:
     def _take(self, batch: LogicalBatch) -> None:
         self._check_optimizer()
         self._check_modes()
+        performance = self._settings.performance
         if self.plan.is_private:
-            self._release(self._clipped_sum(batch), batch.step)
+            with secret_forward(self._randomness, batch.step):
+                total = clipped_sum(self._engine, batch, self.plan, performance)
+            self._release(total, batch.step)
         else:
-            self._plain_gradient(batch)
+            self._optimizer.zero_grad(set_to_none=True)
+            with secret_forward(self._randomness, batch.step):
+                add_ordinary_gradient(self._engine, batch, self.plan, performance)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
@@ -332,18 +337,6 @@ class PrivateStep:
         with self._final_if_it_fails(step):
             return sampler.draw(step)
 
-    def _clipped_sum(self, batch: LogicalBatch) -> ClippedSum:
-        privacy = self.plan.privacy
-        total = ClippedSum(self._engine.parameters, privacy.clipping, privacy.clip_norm)
-        with secret_forward(self._randomness, batch.step):
-            if privacy.samples_users:
-                for users in batch.user_batches(self._settings.performance):
-                    add_clipped_users(self._engine, users, total)
-            else:
-                for physical in batch.physical_batches(self._settings.performance):
-                    total.add(self._engine.gradients(physical))
-        return total
-
     def _release(self, total: ClippedSum, step: int) -> None:
         """Add noise to every trainable entry and hand the mean to the optimiser."""
         stream: Stream = self._randomness.stream(Purpose.NOISE, step)
@@ -351,19 +344,6 @@ class PrivateStep:
         for name, parameter in self._engine.parameters.items():
             released = noised(total.raw_sums[name], self.plan, stream)
             parameter.grad = (released / divisor).to(parameter)
-
-    def _plain_gradient(self, batch: LogicalBatch) -> None:
-        """Ordinary gradient of the sampled records, for runs that are not private."""
-        self._optimizer.zero_grad(set_to_none=True)
-        divisor = self.plan.length.expected_batch_size
-        with secret_forward(self._randomness, batch.step):
-            if self._privacy.samples_users:
-                for users in batch.user_batches(self._settings.performance):
-                    add_plain_gradient(self._engine, users, divisor)
-            else:
-                for physical in batch.physical_batches(self._settings.performance):
-                    losses = self._engine.loss(self._engine.model, physical)
-                    torch.autograd.backward(losses.sum() / divisor)
 
     def _check_optimizer(self) -> None:
         refuse_unsupported_optimizer(self._optimizer)
