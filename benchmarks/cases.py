@@ -21,9 +21,20 @@ from dpft import adapters
 from dpft.adapters import AdapterName
 from dpft.losses import CausalLanguageModelling, Classification
 
-__all__ = ["CASES", "Case", "Family", "Method", "Problem", "adapted", "assets", "base_model"]
+__all__ = [
+    "CASES",
+    "Case",
+    "Family",
+    "Method",
+    "Problem",
+    "adapted",
+    "assets",
+    "base_model",
+    "quiet",
+]
 
 _CLASSES = 2
+_RANK = 8
 _VIRTUAL_TOKENS = 20
 _BERT: dict[str, Any] = {
     "vocab_size": 30_522,
@@ -44,7 +55,6 @@ _GPT2_QUICK: dict[str, Any] = {"vocab_size": 100, "n_layer": 1, "n_embd": 64, "n
 _BERT_FIXED: dict[str, Any] = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
-    "num_labels": _CLASSES,
 }
 _GPT2_FIXED: dict[str, Any] = {
     "resid_pdrop": 0.0,
@@ -62,7 +72,11 @@ class Family(str, Enum):
 
 
 class Method(str, Enum):
-    """What is trained; a classification head always is."""
+    """What is trained; a classification head always is.
+
+    The tied head is GPT-2's matrix of words, which reads tokens and names the next ones; nothing
+    else is trained with it.
+    """
 
     ATTEMPT = "ATTEMPT"
     BITFIT = "BitFit"
@@ -74,6 +88,7 @@ class Method(str, Enum):
     LORA = "LoRA"
     PREFIX = "prefix"
     PROMPT = "prompt"
+    TIED_HEAD = "tied head"
 
 
 _TOKENS = {"num_virtual_tokens": _VIRTUAL_TOKENS}
@@ -82,9 +97,9 @@ _NAMED: dict[Method, tuple[AdapterName, dict[str, Any]]] = {
     Method.BITFIT: (AdapterName.BITFIT, {}),
     Method.BOTTLENECK: (AdapterName.BOTTLENECK, {}),
     Method.COMPACTER: (AdapterName.COMPACTER, {"reduction_factor": 16}),
-    Method.FFA_LORA: (AdapterName.FFA_LORA, {"r": 8}),
+    Method.FFA_LORA: (AdapterName.FFA_LORA, {"r": _RANK}),
     Method.IA3: (AdapterName.IA3, {}),
-    Method.LORA: (AdapterName.LORA, {"r": 8}),
+    Method.LORA: (AdapterName.LORA, {"r": _RANK}),
     Method.PREFIX: (AdapterName.PREFIX, _TOKENS),
     Method.PROMPT: (AdapterName.PROMPT, _TOKENS),
 }
@@ -137,6 +152,8 @@ class Case:
         records: B.
         tokens: T.
         quick: Tiny sizes, to see that the script runs.
+        rank: Of LoRA.
+        size: Layers and width of a model with random weights; unset: those of the family.
 
     Privacy:
         Nothing, no data touched.
@@ -147,15 +164,21 @@ class Case:
     records: int
     tokens: int
     quick: bool = False
+    rank: int = _RANK
+    size: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
         """Name by which a case is chosen."""
-        return f"{self.family.value} {self.method.value} B={self.records} T={self.tokens}"
+        rank = f" r={self.rank}" if self.rank != _RANK else ""
+        size = " {} x {}".format(*self.size) if self.size else ""
+        shape = f"B={self.records} T={self.tokens}"
+        return f"{self.family.value}{size} {self.method.value}{rank} {shape}"
 
     def shrunk(self) -> "Case":
         """Return a tiny case of the same kind."""
-        return dataclasses.replace(self, records=4, tokens=self.tokens // 8, quick=True)
+        tokens = max(8, self.tokens // 8)
+        return dataclasses.replace(self, records=4, tokens=tokens, quick=True, size=None)
 
     def problem(self, device: str) -> Problem:
         """Build model and batch; the same ones at every call.
@@ -167,7 +190,8 @@ class Case:
             Nothing, no data touched.
         """
         torch.manual_seed(0)
-        model = adapted(base_model(self.family, quick=self.quick), self.method)
+        base = base_model(self.family, quick=self.quick, size=self.size)
+        model = adapted(base, self.method, rank=self.rank)
         is_lm = self.family is Family.GPT2
         return Problem(
             model=model.to(device).train(),
@@ -210,12 +234,8 @@ def assets() -> Path | None:
     return Path(folder) if folder else None
 
 
-def base_model(family: Family, *, quick: bool) -> Any:
-    """Build a model of transformers with all parameters trainable, in float32 on the CPU.
-
-    Args:
-        family: Architecture.
-        quick: A tiny one.
+def quiet() -> None:
+    """Let transformers show neither bars nor notices.
 
     Privacy:
         Nothing, no data touched.
@@ -223,41 +243,76 @@ def base_model(family: Family, *, quick: bool) -> Any:
     logging: Any = transformers.logging
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    sizes = _sizes(family, quick=quick)
+
+
+def base_model(
+    family: Family, *, quick: bool, classes: int = _CLASSES, size: tuple[int, int] | None = None
+) -> Any:
+    """Build a model of transformers with all parameters trainable, in float32 on the CPU.
+
+    Args:
+        family: Architecture.
+        quick: A tiny one.
+        classes: Outputs of a classification head.
+        size: Layers and width of one with random weights, its heads of 64; unset: the family's.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    quiet()
+    sizes = _sizes(family, quick=quick) | (_scaled(family, *size) if size else {})
     if family is Family.GPT2:
         gpt2 = transformers.GPT2Config(**sizes, **_GPT2_FIXED)
         return transformers.GPT2LMHeadModel(gpt2)
-    folder = assets()
-    if folder is None or quick:
-        bert = transformers.BertConfig(**sizes, **_BERT_FIXED)
+    folder, fixed = assets(), _BERT_FIXED | {"num_labels": classes}
+    if folder is None or quick or size:
+        bert = transformers.BertConfig(**sizes, **fixed)
         return transformers.BertForSequenceClassification(bert)
     return transformers.BertForSequenceClassification.from_pretrained(
         folder / "models" / "minilm-l6",
-        **_BERT_FIXED,
+        **fixed,
         dtype=torch.float32,
     )
 
 
-def adapted(model: Any, method: Method) -> nn.Module:
+def adapted(model: Any, method: Method, *, rank: int = _RANK) -> nn.Module:
     """Return a model with an adapter and a trainable head, or as it is for full fine-tuning.
 
     Args:
         model: A model of transformers.
         method: What shall be trained.
+        rank: Of LoRA.
 
     Privacy:
         Nothing, no data touched.
     """
-    if method is Method.FULL:
+    if method in (Method.FULL, Method.TIED_HEAD):
         assert isinstance(model, nn.Module)
+        if method is Method.TIED_HEAD:
+            head = model.get_output_embeddings().weight  # type: ignore[operator]  # theirs
+            for parameter in model.parameters():
+                parameter.requires_grad = parameter is head
         return model
-    return get_peft_model(model, _adapter(model, method))
+    return get_peft_model(model, _adapter(model, method, rank))
 
 
-def _adapter(model: Any, method: Method) -> PeftConfig:
-    task_type = "CAUSAL_LM" if model.config.model_type == "gpt2" else "SEQ_CLS"
+def _adapter(model: Any, method: Method, rank: int) -> PeftConfig:
+    task_type = "SEQ_CLS" if model.config.model_type == "bert" else "CAUSAL_LM"
     name, options = _NAMED[method]
+    options = options | {"r": rank} if method is Method.LORA else options
     return adapters.config(name, model.config, task_type, **options)
+
+
+def _scaled(family: Family, layers: int, width: int) -> dict[str, Any]:
+    heads = width // 64
+    if family is Family.GPT2:
+        return {"n_layer": layers, "n_embd": width, "n_head": heads}
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+    }
 
 
 def _sizes(family: Family, *, quick: bool) -> dict[str, Any]:

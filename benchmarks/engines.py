@@ -18,12 +18,22 @@ from torch import nn
 import dpft
 from benchmarks.cases import Problem
 from benchmarks.measuring import Action
+from benchmarks.peers.older import OLDER, Attach, Terms
 from dpft.losses import CausalLanguageModelling
 from dpft.performance import Performance
 from dpft.privacy import ClippingStyle
 from dpft.private_step import StepSettings
 
-__all__ = ["ENGINES", "IGNORED", "PLAIN", "Builder", "Settings", "adamw", "trainable"]
+__all__ = [
+    "ENGINES",
+    "IGNORED",
+    "OLDER_ENGINES",
+    "PLAIN",
+    "Builder",
+    "Settings",
+    "adamw",
+    "trainable",
+]
 
 PLAIN = "plain"
 _STEPS = 1_000_000  # of the plan; more than any benchmark takes
@@ -123,8 +133,17 @@ def _chosen_from(
 
 def _opacus_hooks(problem: Problem, settings: Settings) -> Action:
     """Opacus's per-sample gradients by hooks, its default."""
+    return _opacus(problem, settings, force_functorch=False)
+
+
+def _opacus_functorch(problem: Problem, settings: Settings) -> Action:
+    """Opacus's per-sample gradients by functorch, which needs no rule for a layer."""
+    return _opacus(problem, settings, force_functorch=True)
+
+
+def _opacus(problem: Problem, settings: Settings, *, force_functorch: bool) -> Action:
     optimizer = settings.optimizer(problem.model)
-    module = GradSampleModule(problem.model)
+    module = GradSampleModule(problem.model, force_functorch=force_functorch)
     private = DPOptimizer(optimizer, **settings.of_opacus(problem))
     criterion = nn.CrossEntropyLoss(ignore_index=IGNORED)
 
@@ -161,6 +180,22 @@ def _opacus_ghost(problem: Problem, settings: Settings) -> Action:
     return step
 
 
+def _older(attach: Attach) -> Builder:
+    """An engine of a peer whose sources have to be given."""
+
+    def build(problem: Problem, settings: Settings) -> Action:
+        terms = Terms(settings.noise_multiplier, settings.clip_norm, problem.batch_size)
+        take = attach(problem.model, settings.optimizer(problem.model), terms)
+
+        def step() -> int:
+            take(problem.loss(problem.model, problem.batch), is_last=True)
+            return 1
+
+        return step
+
+    return build
+
+
 def _flat(problem: Problem, module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """Return logits and labels for a criterion, one row a prediction.
 
@@ -180,4 +215,7 @@ ENGINES: dict[str, Builder] = {
     "dpft": _dpft,
     "opacus hooks": _opacus_hooks,
     "opacus ghost": _opacus_ghost,
+    "opacus functorch": _opacus_functorch,
 }
+OLDER_ENGINES: dict[str, Builder] = {name: _older(attach) for name, attach in OLDER.items()}
+"""Engines of peers whose sources have to be given."""

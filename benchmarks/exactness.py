@@ -13,8 +13,9 @@ from torch import nn
 from benchmarks.cases import Problem
 from benchmarks.engines import IGNORED, Builder, Settings, trainable
 
-__all__ = ["refuse_inexact"]
+__all__ = ["reason", "refuse_inexact"]
 
+_REASON = 90  # characters of the reason why an engine failed
 _RECORDS = 4
 _SHARE = 0.5  # clip norm / smallest norm of a record: every record is clipped
 _TOLERANCE = 1e-2  # dpft clips to 0.999 C
@@ -34,7 +35,7 @@ def refuse_inexact(build: Builder, problem: Problem) -> None:
         RuntimeError: Naming what is wrong.
 
     Privacy:
-        Nothing, no data touched: the records are random.
+        Nothing, no data touched: the records are random, or public.
     """
     few = _unlike(problem.first(_RECORDS))
     _perturb(few.model)
@@ -77,6 +78,20 @@ def _clipped_sum(grads: Sequence[_Gradients], clip_norm: float) -> list[torch.Te
         torch.stack([factor * part for factor, part in zip(factors, parts, strict=True)]).sum(0)
         for parts in zip(*grads, strict=True)
     ]
+
+
+def reason(error: Exception) -> str:
+    """Return one short line of why an engine cannot do a problem, for a cell of a table.
+
+    Args:
+        error: What it raised.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0] if lines else ''}".replace("|", "/")
+    return text if len(text) <= _REASON else text[: _REASON - 3] + "..."
 
 
 def _unlike(problem: Problem) -> Problem:

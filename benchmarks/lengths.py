@@ -1,62 +1,65 @@
-"""Records of the lengths of SST-2, for measuring records per second.
+"""Records of random tokens whose lengths are drawn as those of a public corpus are spread.
 
-With `$DPFT_ASSETS` the sentences of the training file under MiniLM's tokenizer; without it random
-tokens, 2 + a log-normal number of them (fitted to these sentences: mean 2.07 and deviation 0.89 of
-the logarithm), at most 66 as there.
+2 + a log-normal number of tokens, fitted to the encoded corpus. They stand in where no assets are.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import assets
-from dpft.records import EncodingSettings, encode
+__all__ = ["Lengths", "drawn_records"]
 
-__all__ = ["drawn_records", "sst2_records"]
-
-_RECORDS = 67_349
-_LOG_MEAN, _LOG_STD, _SHORTEST, _LONGEST = 2.07, 0.89, 2, 66
-_SPECIAL = 2  # a token opens and a token closes every sentence
+_SPECIAL = 2  # tokens that open and close a record
+_TARGET = 0.45  # share of a written text in a record of prompt and text
+_IGNORED = -100  # label of tokens that carry no loss
 
 
-def sst2_records() -> list[dict[str, Any]]:
-    """Return the encoded training records of SST-2, or records drawn to their lengths.
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How the lengths of records are spread, and what they are labelled with.
+
+    Args:
+        log_mean: Mean of the logarithm of a length without its two special tokens.
+        log_std: Standard deviation of that logarithm.
+        shortest: Fewest tokens of a record.
+        longest: Most tokens of a record.
+        classes: Number of labels; 0 where the last part of a record is the label, a text.
 
     Privacy:
-        Nothing private: a public data set, and nothing of it is released.
+        Nothing, no data touched.
     """
-    folder = assets()
-    if folder is None:
-        return drawn_records(_RECORDS, vocabulary=30_522)
-    import pyarrow.parquet
-    from transformers import AutoTokenizer
 
-    columns = ["sentence", "label"]
-    path = folder / "data" / "glue" / "sst2" / "train.parquet"
-    rows = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
-    tokenizer = AutoTokenizer.from_pretrained(folder / "models" / "minilm-l6")
-    return encode(rows, tokenizer, EncodingSettings(text_field="sentence"))
+    log_mean: float
+    log_std: float
+    shortest: int
+    longest: int
+    classes: int
 
 
-def drawn_records(count: int, vocabulary: int) -> list[dict[str, Any]]:
-    """Return records of random tokens and labels, their lengths drawn as stated above.
+def drawn_records(count: int, vocabulary: int, lengths: Lengths) -> list[dict[str, Any]]:
+    """Return records of random tokens and labels.
 
     Args:
         count: Number of records, >= 1.
         vocabulary: Number of tokens to draw from, >= 1.
+        lengths: How long they are.
 
     Privacy:
         Nothing, no data touched.
     """
     random = np.random.default_rng(0)
-    words = np.exp(random.normal(_LOG_MEAN, _LOG_STD, count)).astype(int)
-    lengths = np.clip(_SPECIAL + words, _SHORTEST, _LONGEST)
-    return [
-        {
-            "input_ids": random.integers(vocabulary, size=length).tolist(),
-            "token_type_ids": [0] * length,
-            "attention_mask": [1] * length,
-            "labels": int(random.integers(2)),
-        }
-        for length in lengths.tolist()
-    ]
+    words = np.exp(random.normal(lengths.log_mean, lengths.log_std, count)).astype(int)
+    drawn = np.clip(_SPECIAL + words, lengths.shortest, lengths.longest)
+    return [_record(length, vocabulary, lengths.classes, random) for length in drawn.tolist()]
+
+
+def _record(
+    length: int, vocabulary: int, classes: int, random: np.random.Generator
+) -> dict[str, Any]:
+    ids = random.integers(vocabulary, size=length).tolist()
+    record: dict[str, Any] = {"input_ids": ids, "attention_mask": [1] * length}
+    if classes:
+        return {**record, "token_type_ids": [0] * length, "labels": int(random.integers(classes))}
+    prompt = length - max(1, int(_TARGET * length))
+    return {**record, "labels": [*[_IGNORED] * prompt, *ids[prompt:]]}

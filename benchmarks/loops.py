@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 import dpft
 from benchmarks.engines import adamw
 from benchmarks.measuring import Action
-from dpft.losses import Classification
+from benchmarks.peers.older import OLDER, Attach, Terms
+from dpft.losses import CausalLanguageModelling, Classification
 from dpft.records import Row, collate
 
-__all__ = ["LOOPS", "Run"]
+__all__ = ["LOOPS", "OLDER_LOOPS", "Loop", "Run"]
 
 _STEPS = 1_000_000  # of the plan; more than any benchmark takes
 
@@ -33,8 +34,12 @@ class Run:
     Args:
         model: In train mode; each loop needs its own.
         records: Encoded records.
+        loss: Of a record.
+        tokenizer: Pads for transformers' own collators.
         expected: Mean size of a logical batch.
-        physical: Records in a batch of the loops that do not sort by length.
+        physical: Records in a batch of the loops that do not cut by tokens.
+        trainer_steps: Steps of a block of transformers' trainer; 50 batches are what it sorts by
+            length at a time.
         device: Where the model lies.
 
     Privacy:
@@ -43,8 +48,11 @@ class Run:
 
     model: nn.Module
     records: Sequence[Row]
+    loss: Classification | CausalLanguageModelling
+    tokenizer: Any
     expected: int = 1024
     physical: int = 32
+    trainer_steps: int = 50
     device: str = "cpu"
 
     def collate(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
@@ -52,12 +60,16 @@ class Run:
         return {name: value.to(self.device) for name, value in collate(rows, 0).items()}
 
 
+Loop = Callable[[Run], Action]
+"""Builds the blocks of a training loop; the model is the loop's own."""
+
+
 def _dpft(run: Run) -> Action:
     """`PrivateStep` as `dpft.fit` uses it: Poisson samples cut by tokens after sorting."""
     privacy = dpft.Privacy(
         noise_multiplier=1.0, delta=1e-6, expected_batch_size=run.expected, steps=_STEPS
     )
-    private = dpft.PrivateStep(run.model, adamw(run.model), privacy, Classification())
+    private = dpft.PrivateStep(run.model, adamw(run.model), privacy, run.loss)
     count = _Count(run.collate)
     batches = private.batches(run.records, count)
 
@@ -98,7 +110,7 @@ def _opacus(run: Run) -> Action:
         while not is_over:
             batch = next(batches)
             records += len(batch["labels"])
-            module(**batch).loss.backward()
+            torch.autograd.backward(run.loss(module, batch).mean())
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)  # keeps the sum until the logical batch is over
             is_over = all(p.summed_grad is None for p in optimizer.params)
@@ -115,13 +127,32 @@ def _physical(loader: Any, optimizer: Any, size: int) -> Iterator[Mapping[str, t
             yield from batches
 
 
+def _older(attach: Attach) -> Loop:
+    """Peers without a Poisson loader: random batches, the optimiser once in a logical batch."""
+
+    def build(run: Run) -> Action:
+        take = attach(run.model, adamw(run.model), Terms(1.0, 1.0, run.expected))
+        random = np.random.default_rng(0)
+
+        def block() -> int:
+            batches = _shuffled(run, random)
+            for number, positions in enumerate(batches, 1):
+                batch = run.collate([run.records[position] for position in positions])
+                take(run.loss(run.model, batch), is_last=number == len(batches))
+            return sum(map(len, batches))
+
+        return block
+
+    return build
+
+
 def _plain(run: Run) -> Action:
-    """The usual loop: random batches, padded to their longest record."""
+    """The usual loop, written out: random batches, padded to their longest record."""
     return _without_privacy(run, _shuffled)
 
 
 def _plain_sorted(run: Run) -> Action:
-    """The same with records of a block sorted by length, as transformers' group_by_length."""
+    """The same with the records of a block sorted by length."""
     return _without_privacy(run, _by_length)
 
 
@@ -149,17 +180,19 @@ def _shuffled(run: Run, random: np.random.Generator) -> list[Sequence[int]]:
 def _by_length(run: Run, random: np.random.Generator) -> list[Sequence[int]]:
     chosen = [position for batch in _shuffled(run, random) for position in batch]
     chosen.sort(key=lambda position: len(run.records[position]["input_ids"]))
-    parts = _parts(chosen, run.physical)
-    return [parts[place] for place in random.permutation(len(parts))]
+    batches = _parts(chosen, run.physical)
+    return [batches[place] for place in random.permutation(len(batches))]
 
 
 def _parts(positions: Sequence[int], size: int) -> list[Sequence[int]]:
     return [positions[start : start + size] for start in range(0, len(positions), size)]
 
 
-LOOPS: dict[str, Callable[[Run], Action]] = {
+LOOPS: dict[str, Loop] = {
     "dpft": _dpft,
     "opacus": _opacus,
     "plain": _plain,
     "plain, sorted by length": _plain_sorted,
 }
+OLDER_LOOPS: dict[str, Loop] = {name: _older(attach) for name, attach in OLDER.items()}
+"""Loops of peers whose sources have to be given."""

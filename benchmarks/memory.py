@@ -9,8 +9,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,12 +43,15 @@ def peak_over_rest(action: Action, device: str, warm_up: int = 2) -> int:
     return _peak_on_cuda(action) if device.startswith("cuda") else _peak_on_cpu(action)
 
 
-def in_own_process(module: str, arguments: Sequence[str]) -> dict[str, int]:
+def in_own_process(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str] = ENVIRONMENT
+) -> dict[str, Any]:
     """Run a module of the benchmarks by itself and return the JSON on its last line.
 
     Args:
         module: Name, as in `benchmarks.step`.
         arguments: Its command line.
+        environment: Variables set for it.
 
     Raises:
         RuntimeError: If it fails, with the end of what it wrote.
@@ -57,7 +61,7 @@ def in_own_process(module: str, arguments: Sequence[str]) -> dict[str, int]:
     """
     done = subprocess.run(  # noqa: S603 - our own module
         [sys.executable, "-W", "ignore", "-m", module, *arguments],
-        env=os.environ | ENVIRONMENT,
+        env=os.environ | environment,
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -65,7 +69,7 @@ def in_own_process(module: str, arguments: Sequence[str]) -> dict[str, int]:
     )
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 

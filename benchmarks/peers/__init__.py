@@ -1,3 +1,3 @@
-"""Scripts that other libraries run in environments of their own. They import nothing of ours."""
+"""Other libraries: what lets older ones run here, and scripts for environments of their own."""
 
 __all__: list[str] = []

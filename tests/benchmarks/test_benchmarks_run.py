@@ -3,38 +3,21 @@
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
-from benchmarks import epoch, forms, step
+from benchmarks import forms, step
 from benchmarks.memory import in_own_process
 
-_Main = Callable[[Sequence[str]], None]
 _Run = Callable[..., tuple[str, dict[str, Any]]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[_Run]:
-    """Run a benchmark at tiny shapes and return its table and its result."""
-    threads = torch.get_num_threads()
-
-    def run(main: _Main, *arguments: str) -> tuple[str, dict[str, Any]]:
-        out = tmp_path / "result.json"
-        main([*arguments, "--quick", "--rounds", "2", "--out", str(out)])
-        return capsys.readouterr().out, json.loads(out.read_text(encoding="utf-8"))
-
-    yield run
-    torch.set_num_threads(threads)
 
 
 def test_step_prints_ratios_to_the_plain_step(run: _Run) -> None:
     table, result = run(step.main, "--only", "MiniLM LoRA B=32 T=64", "--no-memory")
     rows = {row["engine"]: row for row in result["rows"]}
-    assert set(rows) == {"plain", "dpft", "opacus hooks", "opacus ghost"}
+    assert set(rows) == {"plain", "dpft", "opacus hooks", "opacus ghost", "opacus functorch"}
     assert rows["plain"]["cpu"] == {"median": 1.0, "low": 1.0, "high": 1.0}
     assert all(row["failure"] is None and row["cpu"]["median"] > 0 for row in rows.values())
     assert "| plain | 1 [1, 1] | 1 [1, 1] |" in table
@@ -65,21 +48,15 @@ def test_memory_is_put_in_ratio_to_the_plain_step(
     monkeypatch.setattr(step, "in_own_process", peak)
     _, result = run(step.main, "--only", "MiniLM IA3")
     found = {row["engine"]: row["memory"] for row in result["rows"]}
-    assert found == {"plain": 1.0, "dpft": 0.8, "opacus hooks": None, "opacus ghost": None}
+    assert found.pop("plain") == 1.0
+    assert found.pop("dpft") == 0.8
+    assert set(found.values()) == {None}  # Opacus cannot do the case
 
 
 def test_results_name_versions_and_no_host(run: _Run) -> None:
     table, result = run(step.main, "--only", "MiniLM prompt", "--no-memory")
     assert set(result["versions"]) == {"torch", "opacus", "peft", "transformers"}
     assert platform.node() not in table + json.dumps(result)
-
-
-def test_epoch_prints_records_per_second(run: _Run) -> None:
-    table, result = run(epoch.main)
-    assert [row["loop"] for row in result["rows"]][:3] == ["dpft", "opacus", "plain"]
-    assert result["rows"][0]["cpu"]["median"] == 1.0
-    assert all(row["per_second"] > 0 for row in result["rows"])
-    assert "lengths drawn from a log-normal distribution" in table
 
 
 @pytest.mark.slow
