@@ -30,6 +30,7 @@ from dpft.recipes.infilling.encoding import (
     word_tokens,
 )
 from dpft.recipes.infilling.wording import Wording, checked_wording
+from dpft.recipes.large_models import quantisation_config, save_memory
 from dpft.recipes.tasks import Row, Task
 from dpft.recipes.tasks.traits import TaskKind, traits_of
 from dpft.recipes.text_targets import encode_text_targets
@@ -40,6 +41,7 @@ __all__ = [
     "Encoded",
     "LoadedModel",
     "auto_class",
+    "fit_config",
     "load",
     "load_for",
     "quiet_peft",
@@ -251,9 +253,10 @@ def load(
         encodes = bool(config.is_encoder_decoder)
         auto = auto_class(pooling, kind, architecture.family, has_encoder=encodes)
         model = _model(path, auto, config, architecture)
+        save_memory(model, architecture)
     model.name_or_path = model.config.name_or_path = name  # as artefacts call the base model
     tokenizer.name_or_path = name
-    return LoadedModel(model.to(_device()), tokenizer, pooling, architecture.max_length, kind)
+    return LoadedModel(model, tokenizer, pooling, architecture.max_length, kind)
 
 
 def load_for(name: str, architecture: Architecture, task: Task, seed: int) -> LoadedModel:
@@ -294,26 +297,45 @@ def _answers(tokenizer: Any, architecture: Architecture, task: Task) -> Answers:
 def _model(path: str, auto: type[Any], config: Any, architecture: Architecture) -> Any:
     dtype = getattr(torch, architecture.dtype.value)
     if not architecture.pretrained:
-        return auto.from_config(config, dtype=dtype)
+        return auto.from_config(config, dtype=dtype).to(_device())
     options = {"trust_remote_code": False, "use_safetensors": True}  # nothing in a file is run
-    return auto.from_pretrained(path, config=config, dtype=dtype, **options)
+    quantised = quantisation_config(architecture)
+    if quantised is None:
+        return auto.from_pretrained(path, config=config, dtype=dtype, **options).to(_device())
+    placed = {"quantization_config": quantised, "device_map": {"": _device()}}
+    return auto.from_pretrained(path, config=config, dtype=dtype, **options, **placed)
 
 
 def _config(path: str, architecture: Architecture, labels: Sequence[str], tokenizer: Any) -> Any:
-    names = dict(enumerate(labels))
-    config = AutoConfig.from_pretrained(
-        path,
-        trust_remote_code=False,
-        num_labels=len(labels),
-        id2label=names,
-        label2id={label: index for index, label in names.items()},
+    config = fit_config(
+        AutoConfig.from_pretrained(path, trust_remote_code=False), architecture, labels
     )
-    for field in _DROPOUT_FIELDS:
-        if isinstance(getattr(config, field, None), float):
-            setattr(config, field, architecture.dropout)
     if tokenizer.pad_token_id is None:  # GPT-2 and its kin have none
         tokenizer.pad_token = tokenizer.eos_token
     config.pad_token_id = tokenizer.pad_token_id
+    return config
+
+
+def fit_config(config: Any, architecture: Architecture, labels: Sequence[str]) -> Any:
+    """Write labels and dropout into the configuration of a base model.
+
+    Args:
+        config: Of transformers; it is changed in place.
+        architecture: How the model is loaded.
+        labels: Public names of the classes.
+
+    Returns:
+        The same configuration.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    for field in _DROPOUT_FIELDS:
+        if isinstance(getattr(config, field, None), float):
+            setattr(config, field, architecture.dropout)
     return config
 
 

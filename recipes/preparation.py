@@ -20,6 +20,7 @@ from dpft.recipes.copies import refuse_undeclared_copy
 from dpft.recipes.full_fine_tuning import full_fine_tuning_problems, refuse_quantised_base
 from dpft.recipes.held_out_records import refuse_too_few
 from dpft.recipes.infilling.fitness import family_problems, refuse_unfit_words
+from dpft.recipes.large_models import large_model_problems
 from dpft.recipes.lengths import refuse_long_texts
 from dpft.recipes.positions import refuse_missing_positions
 from dpft.recipes.reachability import refuse_unreachable
@@ -276,6 +277,7 @@ def _checked(settings: TrainSettings, task: Task) -> str:
     problems.extend(tracker_problems(settings.run.trackers))
     problems.extend(family_problems(settings.architecture, task))
     problems.extend(full_fine_tuning_problems(settings))
+    problems.extend(large_model_problems(settings))
     if problems:
         raise ConfigurationError(problems)
     return base_model

@@ -12,12 +12,14 @@ from importlib import import_module
 from typing import cast
 
 from dpft.errors import DpftError
+from dpft.processes_launcher import refuse_several_processes
 from dpft.recipes.cli.console import plain
 
 __all__ = ["VERBS", "main"]
 
 _UNEXPECTED = 1
 _USAGE = 2
+_TRAINING = {"audit", "demo", "evaluate", "train", "tune"}
 VERBS: dict[str, str] = {
     "account": "relate epsilon, noise, batch size and length, without training",
     "audit": "try to prove the guarantee of a configuration wrong",
@@ -60,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(verb: str, arguments: list[str]) -> int:
     try:
+        if verb in _TRAINING:
+            refuse_several_processes(f"dpft {verb}")
         return _verb(verb)(arguments)
     except DpftError as error:
         print(plain(str(error)), file=sys.stderr)

@@ -1,6 +1,6 @@
 """`dpft plan`: from records, epsilon and hardware to batch, steps, noise and learning rate.
 
-Nothing is trained and no record is read; torch is not imported.
+Nothing is trained and no record is read; torch is not imported, but for `--dry-run`.
 """
 
 import argparse
@@ -33,6 +33,10 @@ def main(argv: Sequence[str]) -> int:
     Privacy:
         Nothing, no data touched: all arguments are public numbers.
     """
+    if "--dry-run" in argv:
+        from dpft.recipes.cli.plan_dry_run import main as dry_run
+
+        return dry_run(argv)
     arguments = _parser().parse_args(argv)
     model = arguments.model
     demand = _demand(arguments, _parameters(arguments, model))
@@ -58,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--task", metavar="NAME", default=Wish.task, help=f"default {Wish.task}")
     add("--adapter", metavar="NAME", default=Wish.adapter, help=f"default {Wish.adapter}")
     add("--json", action="store_true", help="print JSON")
+    add("--dry-run", action="store_true", help="memory and time from shapes; --dry-run --help")
     return made
 
 

@@ -33,6 +33,7 @@ __all__ = [
 
 _Names: TypeAlias = tuple[str, ...]
 _NonNegativeInt = Annotated[int, Field(ge=0)]
+_Layers: TypeAlias = tuple[_NonNegativeInt, ...]
 _Positive = Annotated[float, Field(gt=0)]
 _PositiveInt = Annotated[int, Field(ge=1)]
 _Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -135,6 +136,7 @@ class BottleneckSettings:
         ln_before: Whether a LayerNorm stands before the adapter.
         ln_after: Whether a LayerNorm stands after it.
         target_modules: Ends of the names of the modules to adapt. Unset: as the placement says.
+        layers_to_transform: Numbers of the blocks to adapt, from 0. Unset: all.
 
     Privacy:
         Nothing, no data touched.
@@ -149,6 +151,7 @@ class BottleneckSettings:
     ln_before: bool = False
     ln_after: bool = False
     target_modules: _Names | None = None
+    layers_to_transform: _Layers | None = None
 
 
 @validated
@@ -166,6 +169,7 @@ class CompacterSettings:
         phm_init_range: Standard deviation of the initial rule. Unset: as the authors' code.
         non_linearity: Activation, by its name in transformers.
         target_modules: Ends of the names of the modules to adapt. Unset: as the placement says.
+        layers_to_transform: Numbers of the blocks to adapt, from 0. Unset: all.
 
     Privacy:
         Nothing, no data touched.
@@ -181,6 +185,7 @@ class CompacterSettings:
     phm_init_range: _Positive | None = None
     non_linearity: str = "gelu_new"
     target_modules: _Names | None = None
+    layers_to_transform: _Layers | None = None
 
 
 @validated
@@ -195,6 +200,7 @@ class FfaLoraSettings:
         use_rslora: Whether it is scaled by lora_alpha / sqrt(r) instead.
         seed: Public seed of the first factor.
         target_modules: Ends of the names of the layers to adapt. Unset: query and value.
+        layers_to_transform: Numbers of the blocks to adapt, from 0. Unset: all.
 
     Privacy:
         Nothing, no data touched.
@@ -207,6 +213,7 @@ class FfaLoraSettings:
     use_rslora: bool = False
     seed: _Seed = 0
     target_modules: _Names | None = None
+    layers_to_transform: _Layers | None = None
 
 
 @validated
@@ -253,6 +260,7 @@ class LoraSettings:
         use_rslora: Whether it is scaled by lora_alpha / sqrt(r) instead.
         use_dora: Whether the norms of the weights are trained too.
         target_modules: Ends of the names of the layers to adapt. Unset: query and value.
+        layers_to_transform: Numbers of the blocks to adapt, from 0. Unset: all.
 
     Privacy:
         Nothing, no data touched.
@@ -265,6 +273,7 @@ class LoraSettings:
     use_rslora: bool = False
     use_dora: bool = False
     target_modules: _Names | None = None
+    layers_to_transform: _Layers | None = None
 
 
 @validated

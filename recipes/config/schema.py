@@ -25,6 +25,7 @@ __all__ = [
     "FamilyName",
     "HeadName",
     "PoolingName",
+    "QuantisationName",
     "RunSettings",
     "TrainSettings",
 ]
@@ -66,6 +67,18 @@ class DtypeName(str, Enum):
     FLOAT32 = "float32"
 
 
+class QuantisationName(str, Enum):
+    """How the frozen weights of linear layers are stored; activations are never quantised.
+
+    `int8`: one scale for each output channel, by torchao. `int4`: NF4 in blocks of 64, by
+    bitsandbytes. Heads, embeddings and norms stay as they are.
+    """
+
+    INT4 = "int4"
+    INT8 = "int8"
+    NONE = "none"
+
+
 @validated
 class Architecture:
     """How the base model is loaded.
@@ -76,6 +89,11 @@ class Architecture:
         head: How the head of a classifier starts.
         train_head: Whether it is trained; a frozen one is saved all the same.
         dtype: Number format of the weights.
+        quantisation: How the frozen weights of linear layers are stored.
+        activation_checkpointing: Whether blocks keep only their inputs and are computed again in
+            the backward pass: less memory, about a third more work.
+        offload_activations: Whether these inputs wait in the host's memory; needs
+            activation_checkpointing, and does nothing without an accelerator.
         dropout: Probability, for every dropout field of the model's configuration.
         max_length: Longest input in tokens; what is longer is cut.
         pretrained: False draws the weights afresh from the seed, to show what pretraining gives.
@@ -93,6 +111,9 @@ class Architecture:
     head: HeadName = HeadName.FRESH
     train_head: bool = True
     dtype: DtypeName = DtypeName.FLOAT32
+    quantisation: QuantisationName = QuantisationName.NONE
+    activation_checkpointing: bool = False
+    offload_activations: bool = False
     dropout: _Probability = 0.0
     max_length: Annotated[int, Field(ge=2)] = 128
     pretrained: bool = True

@@ -1,6 +1,7 @@
 """The plan itself: a run that meets a demand, what it assumed, and its command."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
@@ -19,7 +20,7 @@ from dpft.recipes.planning.memory import tokens_that_fit
 from dpft.recipes.tasks import build_task
 from dpft.recipes.tasks.traits import TaskKind, traits_of
 
-__all__ = ["Plan", "Wish", "plan_for"]
+__all__ = ["Plan", "Wish", "plan_for", "with_placeholders"]
 
 _ROBERTA_BASE = 125_000_000
 _NO_MODEL = "model=MODEL"
@@ -177,10 +178,25 @@ def _tokens(demand: Demand, parameters: int, target: _Target) -> int | None:
 def _filled_in(wish: Wish) -> list[str]:
     """Return placeholders for what a task leaves to the user."""
     overrides = [f"task={wish.task}"]
+    return with_placeholders(overrides)[len(overrides) :]
+
+
+def with_placeholders(overrides: Sequence[str]) -> list[str]:
+    """Return overrides followed by placeholders for what a task leaves to the user.
+
+    Args:
+        overrides: As for ``dpft train``.
+
+    Raises:
+        ConfigurationError: If one of them names what is not there.
+
+    Privacy:
+        Nothing, no data touched.
+    """
     with explained(overrides):
         config = compose_config(overrides)
     missing = [key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra.")]
-    return [f"{key}=train.jsonl" for key in sorted(missing)]
+    return [*overrides, *(f"{key}=train.jsonl" for key in sorted(missing))]
 
 
 def _privacy(demand: Demand, choice: Candidate) -> list[str]:

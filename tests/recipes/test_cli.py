@@ -106,6 +106,18 @@ def test_each_refusal_has_its_exit_code_and_no_traceback(
     assert capsys.readouterr().err == f"{error}\n"
 
 
+@pytest.mark.parametrize("verb", ["audit", "demo", "evaluate", "train", "tune"])
+def test_no_verb_trains_in_several_processes(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(cli, "import_module", lambda _: SimpleNamespace(main=lambda _: 0))
+    assert cli.main([verb]) == 2
+    assert "Start it without a launcher" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert cli.main([verb]) == 0
+
+
 def test_the_unexpected_shows_its_traceback_on_the_console(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

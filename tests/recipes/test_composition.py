@@ -175,3 +175,11 @@ def test_a_configuration_with_gaps_is_refused_before_anything_is_built() -> None
     config = compose_config(["task=text_classification"])
     with pytest.raises(ConfigurationError, match=r"task\.train to be given"):
         settings_from(config)
+
+
+def test_adapters_can_be_kept_to_upper_blocks_with_what_leaves_the_lower_ones_kept() -> None:
+    settings = compose_settings(
+        ["adapter=lora", "adapter.layers_to_transform=[4,5]", "performance.frozen_prefix=memory"]
+    )
+    assert settings.adapter_options()["layers_to_transform"] == [4, 5]
+    assert settings.performance.frozen_prefix.value == "memory"

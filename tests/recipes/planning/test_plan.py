@@ -29,6 +29,7 @@ def test_the_printed_command_trains_with_the_planned_noise(wish: Wish) -> None:
     assert settings.model == (wish.model or ("MODEL" if wish.task != "e2e" else None))
     assert plan.physical_batch is not None
     longest = settings.architecture.max_length
+    assert settings.performance.token_budget is not None
     assert settings.performance.token_budget // longest == plan.physical_batch
 
 

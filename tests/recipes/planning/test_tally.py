@@ -1,0 +1,111 @@
+"""What is counted without values is what torch allocates with them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
+
+from dpft.recipes.planning.tally import Tally, fused_attention
+
+
+def allocated(action: Callable[[], object]) -> int:
+    """Return the most bytes that torch's allocator held at a time, over those held before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        action()
+    events = profiled.profiler.kineto_results.events()
+    changes = sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns())
+    live = peak = 0
+    for change in changes:
+        live += change.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def step(device: str) -> Callable[[], object]:
+    """Return a forward and backward pass, whose activations are far larger than its weights."""
+    layers = [nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16), nn.LayerNorm(16), nn.Linear(16, 8)]
+    model = nn.Sequential(*layers).to(device)
+    inputs = torch.ones(64, 128, 16, device=device)
+    return lambda: model(inputs).exp().sum().backward()
+
+
+def counted(device: str) -> Tally:
+    action = step(device)
+    tally = Tally()
+    with tally:
+        action()
+    return tally
+
+
+def test_as_much_is_counted_as_torch_allocates() -> None:
+    taken, largest = allocated(step("cpu")), 64 * 128 * 32 * 4
+    # python holds the operands of an operation while it runs, where torch may have let one go
+    assert taken <= counted("meta").peak <= taken + largest
+
+
+def test_operations_are_those_of_the_matrix_products() -> None:
+    forward = 2 * 64 * 128 * (16 * 32 + 32 * 16 + 16 * 8)
+    first = 2 * 64 * 128 * 16 * 32  # whose inputs need no gradient
+    assert counted("meta").flops == 3 * forward - first
+
+
+def test_what_is_let_go_is_no_longer_counted_and_views_never_are() -> None:
+    held = torch.empty(100, device="meta")
+    tally = Tally([held])
+    with tally:
+        view = held[:50].view(5, 10)
+        assert tally.live == 0
+        made = view + 1
+        assert tally.live == 200
+        seen = made.t()
+        del made
+        assert tally.live == 200, "a view keeps what it shows"
+        del seen
+        assert (tally.live, tally.peak) == (0, 200)
+        kept = held + 1
+        tally.start_over()
+        assert (tally.live, tally.peak) == (0, 0)
+        assert len(kept) == 100
+
+
+def test_masks_hide_something_and_buffers_stay_as_they_are() -> None:
+    values = torch.empty(3, device="meta")
+    with Tally():
+        assert not bool((values > 0).all())
+        assert torch.equal(values, values.clone())
+        with pytest.raises(RuntimeError, match="meta"):
+            values.sum().item()
+
+
+@pytest.mark.parametrize("heads", [4, 2])
+def test_attention_keeps_no_scores(heads: int) -> None:
+    long = 256
+    plain = functional.scaled_dot_product_attention
+
+    def keeps(tally: Tally) -> int:
+        query = torch.empty(2, 4, long, 8, device="meta", requires_grad=True)
+        key = torch.empty(2, heads, long, 8, device="meta")
+        grouped = heads != 4
+        with tally:
+            result = functional.scaled_dot_product_attention(query, key, key, enable_gqa=grouped)
+            assert result.shape == query.shape
+            torch.autograd.backward(result.sum())
+        return tally.peak
+
+    scores = 2 * 4 * long * long * 4
+    with fused_attention():
+        fused = keeps(Tally())
+    assert functional.scaled_dot_product_attention is plain
+    assert fused < scores < keeps(Tally())
+
+
+def test_attention_with_values_is_torchs_own() -> None:
+    query = torch.randn(1, 2, 3, 4)
+    here = functional.scaled_dot_product_attention(query, query, query)
+    with fused_attention():
+        torch.testing.assert_close(
+            functional.scaled_dot_product_attention(query, query, query), here
+        )

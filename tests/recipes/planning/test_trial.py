@@ -1,0 +1,152 @@
+"""Costs that are foreseen from shapes are those of the engine on real tensors."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import (
+    BertConfig,
+    BertForTokenClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from dpft import adapters
+from dpft.clipping import ClippedSum
+from dpft.engine.attachment import Engine
+from dpft.losses import CausalLanguageModelling, Classification, Pooling
+from dpft.privacy import ClippingStyle
+from dpft.recipes.config.composition import compose_settings
+from dpft.recipes.models import quiet_peft
+from dpft.recipes.planning.trial import Costs, costs_of
+
+SHAPE = (8, 32)
+CLOSE = 0.05  # of what torch allocates
+LLAMA = LlamaConfig(
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=101,
+    pad_token_id=0,
+)
+GPT2 = GPT2Config(n_embd=64, n_layer=3, n_head=4, vocab_size=101, bos_token_id=1, eos_token_id=1)
+BERT = BertConfig(
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    vocab_size=101,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+)
+
+
+def foreseen(config: Any, *overrides: str) -> Costs:
+    return costs_of(compose_settings(["task=e2e", "model=x", *overrides]), config, SHAPE)
+
+
+def batch() -> dict[str, torch.Tensor]:
+    ids = torch.ones(SHAPE, dtype=torch.long)
+    mask = torch.ones_like(ids)
+    mask[0, -1] = 0
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids}
+
+
+def adapted(model: Any, method: str = "lora") -> Any:
+    with quiet_peft():
+        return adapters.build(method, model).train()
+
+
+def allocated(model: Any, loss: Any, records: dict[str, torch.Tensor]) -> int:
+    """Return the most bytes that torch's allocator held at a time in one clipped pass."""
+    engine = Engine(model, loss)
+    total = ClippedSum(engine.parameters, ClippingStyle.FLAT, 1.0)
+    total.add(engine.gradients(records))
+    return peak_of(lambda: total.add(engine.gradients(records)))
+
+
+def peak_of(action: Callable[[], None]) -> int:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        action()
+    events = profiled.profiler.kineto_results.events()
+    changes = sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns())
+    live = peak = 0
+    for change in changes:
+        live += change.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def saved_bytes(model: Any, loss: Any) -> int:
+    """Return what plain autograd keeps for the backward pass, weights left out."""
+    held = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        losses = loss(model, batch())
+        total = sum(kept.values())
+    del losses
+    return total
+
+
+def test_memory_of_a_private_pass_is_what_torch_allocates() -> None:
+    costs, model = foreseen(LLAMA), adapted(LlamaForCausalLM(LLAMA))
+    loss = CausalLanguageModelling()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert costs.trained == sum(p.numel() for p in trained)
+    assert costs.trained_bytes == 4 * costs.trained
+    assert costs.frozen == sum(p.numel() for p in model.parameters()) - costs.trained
+    assert costs.linear == 3 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
+    assert costs.peak_bytes == pytest.approx(allocated(model, loss, batch()), rel=CLOSE)
+    assert costs.activation_bytes == pytest.approx(saved_bytes(model, loss), rel=CLOSE)
+    assert costs.kept_bytes == pytest.approx(4 * 8 * costs.trained, rel=CLOSE)
+
+
+@pytest.mark.slow
+def test_two_short_stacks_say_what_a_tall_one_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    tall = LlamaConfig.from_dict(LLAMA.to_dict() | {"num_hidden_layers": 5})
+    extended = dataclasses.asdict(foreseen(tall))
+    monkeypatch.setattr("dpft.recipes.planning.trial._DEPTHS", (5, 5))
+    followed = dataclasses.asdict(foreseen(tall))
+    assert extended == pytest.approx(followed, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_activations_computed_anew_are_not_kept(dtype: str) -> None:
+    given = f"architecture.dtype={dtype}"
+    kept, anew = (
+        foreseen(LLAMA, given),
+        foreseen(LLAMA, given, "architecture.activation_checkpointing=true"),
+    )
+    assert anew.activation_bytes < 0.4 * kept.activation_bytes
+    assert anew.flops > 1.2 * kept.flops
+    model = LlamaForCausalLM(LLAMA).to(getattr(torch, dtype))
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    taken = allocated(adapted(model), CausalLanguageModelling(), batch())
+    assert anew.peak_bytes == pytest.approx(taken, rel=3 * CLOSE)
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_other_architectures_and_methods_too() -> None:
+    costs = foreseen(GPT2, "adapter=full")
+    taken = allocated(GPT2LMHeadModel(GPT2).train(), CausalLanguageModelling(), batch())
+    assert costs.peak_bytes == pytest.approx(taken, rel=2 * CLOSE)
+    costs = foreseen(BERT, "task=sst2", "adapter=bottleneck", "architecture.train_head=true")
+    labelled = batch() | {"labels": torch.zeros(SHAPE[0], dtype=torch.long)}
+    model = adapted(BertForTokenClassification(BERT), "bottleneck")
+    taken = allocated(model, Classification(Pooling.MEAN), labelled)
+    assert costs.peak_bytes == pytest.approx(taken, rel=2 * CLOSE)

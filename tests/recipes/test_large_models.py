@@ -1,0 +1,261 @@
+"""Bases in 8 or 4 bits and activations computed anew leave per-record gradients exact."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+import dpft
+from dpft import adapters
+from dpft.engine.attachment import Engine
+from dpft.errors import ConfigurationError, UnsupportedError
+from dpft.losses import CausalLanguageModelling
+from dpft.recipes import large_models
+from dpft.recipes.config.composition import compose_settings
+from dpft.recipes.config.schema import Architecture
+from dpft.recipes.large_models import large_model_problems, quantisation_config
+from dpft.recipes.models import load, quiet_peft
+from dpft.recipes.tasks.traits import TaskKind
+
+LOSS = CausalLanguageModelling()
+LINEAR = 4 * 16 * 16 + 3 * 16 * 32  # entries of one block's linear layers
+
+
+def save_tokenizer(folder: Path, size: int) -> None:
+    words = Tokenizer(WordLevel({f"w{number}": number for number in range(size)}, unk_token="w0"))
+    made = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w1")  # type: ignore[no-untyped-call]  # theirs
+    made.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("base")
+    LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            vocab_size=23,
+        )
+    ).save_pretrained(folder)
+    save_tokenizer(folder, 23)
+    return str(folder)
+
+
+def adapted(base: str, **fields: Any) -> Any:
+    """Return the base as it is loaded with these fields, with LoRA whose factors are not zero."""
+    with quiet_peft():
+        loaded = load(base, Architecture(**fields), (), 0, TaskKind.TEXT)
+        model = adapters.build("lora", loaded.model, r=2)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model.train()
+
+
+def records() -> dict[str, torch.Tensor]:
+    torch.manual_seed(2)
+    ids = torch.randint(2, 23, (3, 6))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+
+
+def alone(model: Any, batch: Mapping[str, torch.Tensor], record: int) -> dict[str, torch.Tensor]:
+    """Return one record's gradient by plain autograd."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    losses = LOSS(model, {name: value[record : record + 1] for name, value in batch.items()})
+    found = torch.autograd.grad(losses.sum(), list(trained.values()))
+    return dict(zip(trained, found, strict=True))
+
+
+def worst_error(model: Any) -> float:
+    """Return the largest error of per-record gradients, as a share of the parameter's largest."""
+    raw = dpft.per_record_gradients(model, LOSS, records())
+    worst = 0.0
+    for record in range(3):
+        single = alone(model, records(), record)
+        assert raw.keys() == single.keys()
+        assert all(grad.abs().max() > 0 for grad in single.values())
+        errors = [(raw[k][record] - g).abs().max() / g.abs().max() for k, g in single.items()]
+        worst = max(worst, float(torch.stack(errors).max()))
+    return worst
+
+
+def stored_bytes(model: torch.nn.Module) -> int:
+    """Return the bytes of a model's weights in memory."""
+    storages = {}
+    for parameter in model.parameters():
+        parts, _ = getattr(parameter, "__tensor_flatten__", lambda: ([], None))()
+        for part in [getattr(parameter, name) for name in parts] or [parameter]:
+            storages[id(part)] = part.numel() * part.element_size()
+    return sum(storages.values())
+
+
+@pytest.mark.slow  # the two libraries take seconds to import
+@pytest.mark.parametrize(
+    ("quantisation", "library"), [("int8", "torchao"), ("int4", "bitsandbytes")]
+)
+def test_a_quantised_base_leaves_per_record_gradients_exact(
+    base: str, quantisation: str, library: str
+) -> None:
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    plain, rounded = adapted(base), adapted(base, quantisation=quantisation)
+    assert {p.dtype for p in rounded.parameters() if p.requires_grad} == {torch.float32}
+    saved = stored_bytes(plain) - stored_bytes(rounded)
+    share = 2 * LINEAR * (4 - {"int8": 1.0, "int4": 0.5}[quantisation])
+    assert 0.9 * share < saved <= share, "linear layers are stored in fewer bits"
+    assert not torch.equal(LOSS(plain, records()), LOSS(rounded, records())), "and are rounded"
+    assert worst_error(rounded) < 1e-5
+
+
+def test_activations_computed_anew_leave_the_gradients_as_they_are(base: str) -> None:
+    kept, anew = adapted(base), adapted(base, activation_checkpointing=True)
+    assert worst_error(anew) < 1e-5
+    here, there = (dpft.per_record_gradients(m, LOSS, records()) for m in (kept, anew))
+    torch.testing.assert_close(here, there)
+    assert saved_bytes(anew) < 0.7 * saved_bytes(kept)
+
+
+def saved_bytes(model: Any) -> int:
+    """Return how many bytes a forward pass keeps for the backward pass, weights left out."""
+    held = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        losses = LOSS(model, records())
+        total = sum(kept.values())
+    del losses
+    return total
+
+
+def test_a_base_in_bfloat16_has_adapters_in_float32_and_exact_gradients(base: str) -> None:
+    model = adapted(base, dtype="bfloat16")
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert worst_error(model) < 0.03, "activations have eight bits of mantissa"
+
+
+@pytest.mark.parametrize("library", ["torchao", "bitsandbytes"])
+def test_a_library_that_is_not_there_is_named(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_models, "find_spec", lambda _: None)
+    kind = {"torchao": "int8", "bitsandbytes": "int4"}[library]
+    settings = compose_settings([f"architecture.quantisation={kind}"])
+    (problem,) = large_model_problems(settings)
+    assert f"Expected {library} to be installed" in problem
+    assert "dpft[quantised]" in problem
+    with pytest.raises(ConfigurationError, match=library):
+        quantisation_config(settings.architecture)
+
+
+def test_contradictions_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_models, "find_spec", lambda _: True)
+    asked = [
+        "adapter=full",
+        "architecture.quantisation=int8",
+        "architecture.pretrained=false",
+        "architecture.offload_activations=true",
+    ]
+    full, drawn, offload = large_model_problems(compose_settings(asked))
+    assert "adapter=full" in full
+    assert "architecture.pretrained=True" in drawn
+    assert "architecture.activation_checkpointing=True" in offload
+    assert large_model_problems(compose_settings([])) == []
+
+
+def test_what_cannot_compute_activations_anew_is_refused() -> None:
+    class Model(LlamaForCausalLM):  # type: ignore[no-untyped-call]  # theirs
+        supports_gradient_checkpointing = False
+
+    with torch.device("meta"):
+        model = Model(LlamaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
+    with pytest.raises(ConfigurationError, match=r"activation_checkpointing=False with Model"):
+        large_models.save_memory(model, Architecture(activation_checkpointing=True))
+
+
+@pytest.mark.slow
+def test_a_base_is_not_held_twice_while_it_is_loaded(tmp_path: Path) -> None:
+    config = LlamaConfig(
+        hidden_size=512,
+        intermediate_size=2048,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        vocab_size=64,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, 64)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOADING, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    weights, peak = map(int, done.stdout.split())
+    assert weights > 60 * 2**20, "in bfloat16, of a file twice as large"
+    assert weights / 2 < peak < 1.3 * weights
+
+
+# Memory of the process's own: pages of the file that is read belong to the kernel, which takes
+# them back when it needs them.
+LOADING = """
+import sys, threading, time
+from pathlib import Path
+import transformers.models.llama.modeling_llama
+from dpft.recipes.config.schema import Architecture
+from dpft.recipes.models import load
+from dpft.recipes.tasks.traits import TaskKind
+
+def own():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
+
+def watch():
+    while watching:
+        peaks.append(own())
+        time.sleep(0.002)
+
+peaks, watching, rest = [own()], [True], own()
+watcher = threading.Thread(target=watch)
+watcher.start()
+model = load(sys.argv[1], Architecture(dtype="bfloat16"), (), 0, TaskKind.TEXT).model
+watching.clear()
+watcher.join()
+print(sum(p.numel() * p.element_size() for p in model.parameters()), max(peaks) - rest)
+"""
+
+
+@pytest.mark.slow
+def test_quantised_activations_of_the_libraries_are_refused() -> None:
+    torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    dynamic = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 2))
+    torchao.quantize_(
+        dynamic,
+        torchao.Int8DynamicActivationInt8WeightConfig(),
+        filter_fn=lambda _, name: name == "0",
+    )
+    with pytest.raises(UnsupportedError, match="activations may be quantised"):
+        Engine(dynamic, LOSS)
+    outliers = bitsandbytes.nn.Linear8bitLt(16, 16, has_fp16_weights=False, threshold=6.0)
+    with pytest.raises(UnsupportedError, match="outlier"):
+        Engine(torch.nn.Sequential(outliers, torch.nn.Linear(16, 2)), LOSS)
