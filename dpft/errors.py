@@ -5,10 +5,11 @@
     ├── BudgetError             (exit code 3) the run would exceed its privacy budget
     ├── LedgerError             (exit code 4) the ledger cannot be read, trusted or written
     ├── StorageError            (exit code 1) a file of a run or a merge cannot be written
+    ├── LostProcessError        (exit code 1) another process of the run ended or cannot be reached
     └── BrokenGuaranteeError    (exit code 4) the privacy guarantee would not hold
         └── UnsupportedError    (exit code 4) the engine cannot clip this model exactly
 
-All but the last three are defined in `dpft.accounting.errors`, the lowest layer. This module may be
+All but the last four are defined in `dpft.accounting.errors`, the lowest layer. This module may be
 imported by everything; it imports nothing heavy.
 """
 
@@ -20,6 +21,7 @@ __all__ = [
     "ConfigurationError",
     "DpftError",
     "LedgerError",
+    "LostProcessError",
     "StorageError",
     "UnsupportedError",
 ]
@@ -31,6 +33,16 @@ class StorageError(DpftError, OSError):
     Privacy:
         Nothing is sampled whose charge is not on the disk, and what was charged stays charged
         (`tests/faults/test_disks.py`).
+    """
+
+
+class LostProcessError(DpftError):
+    """Another process of the run ended or cannot be reached.
+
+    Privacy:
+        An interruption: what was charged stays charged, and the run may be resumed. A process whose
+        step failed says so before it ends, and then the run may not
+        (`tests/dpft/test_processes.py`).
     """
 
 

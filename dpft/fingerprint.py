@@ -15,7 +15,7 @@ from torch import nn
 
 from dpft.privacy import NoiseKind, PrivacyPlan
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "is_sharded_tensor", "stored_parts"]
 
 # Where a model lies and which release wrote its adapter; the weights themselves are compared.
 _LEFT_OUT = {"base_model_name_or_path", "peft_version"}
@@ -33,12 +33,13 @@ def fingerprint(
     Args:
         model: The model with its adapter, untrained.
         plan: The plan.
-        optim: Optimiser settings, a dataclass.
+        optim: Optimiser settings, a dataclass; None leaves them out.
         generator: Name of the source of randomness: a pinned one is never mixed with a secret one.
 
     Returns:
         JSON values by name: the plan, the generator, the optimiser, the adapter's configuration,
-        dtype and shape of every parameter, one SHA-256 over the frozen weights and the buffers.
+        dtype and shape of every parameter, one SHA-256 over the frozen weights and the buffers;
+        of weights that are sharded over processes over their names and shapes alone.
 
     Privacy:
         Nothing, no data touched: all values are public before training. The digest is of the
@@ -47,11 +48,36 @@ def fingerprint(
     return {
         **_planned(plan),
         "generator": generator,
-        **_fields("optim", dataclasses.asdict(optim)),
+        **_fields("optim", {} if optim is None else dataclasses.asdict(optim)),
         **_fields("adapter", _adapter(model)),
         **_fields("parameter", {name: _form(p) for name, p in model.named_parameters()}),
         "base model": _digest_of_what_stays(model),
     }
+
+
+def is_sharded_tensor(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is a DTensor, without importing what defines it.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    return hasattr(tensor, "device_mesh")
+
+
+def stored_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the plain tensors that a tensor is stored as: a quantised one has several.
+
+    Args:
+        tensor: Any.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
+        return [tensor]
+    names, _ = flatten()
+    return [part for name in names for part in stored_parts(getattr(tensor, name))]
 
 
 def _planned(plan: PrivacyPlan) -> dict[str, Any]:
@@ -121,6 +147,9 @@ def _digest_of_what_stays(model: nn.Module) -> str:
     ]
     for name, tensor in [*frozen, *model.named_buffers()]:
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        raw_bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(raw_bytes.numpy().data)
+        if is_sharded_tensor(tensor):  # the others' parts lie elsewhere
+            continue
+        for part in stored_parts(tensor):
+            raw_bytes = part.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(raw_bytes.numpy().data)
     return digest.hexdigest()

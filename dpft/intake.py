@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpft.accounting import Unit
-from dpft.errors import ConfigurationError
+from dpft.errors import BrokenGuaranteeError, ConfigurationError
 from dpft.privacy import Privacy
 from dpft.users import Users, charged_rows, first_of_each, owners_in
 
-__all__ = ["Intake", "refuse_loaders", "taken_in"]
+__all__ = ["Intake", "refuse_loaders", "taken_in", "users_of"]
 
 _Row = Mapping[str, Any]
 
@@ -96,3 +96,46 @@ def refuse_loaders(records: object) -> None:
         "Epsilon holds for Poisson samples drawn here: the sampler, order and batch size of a "
         "loader would be ignored. Give the data set itself."
     )
+
+
+def users_of(
+    privacy: Privacy, records: Sequence[_Row], owners: Sequence[str] | None
+) -> Users | None:
+    """Return whose the records are, None where the unit is a record.
+
+    Args:
+        privacy: Says whether owners matter, and how many records one of them may have.
+        records: The records.
+        owners: Owner of each, if they matter.
+
+    Raises:
+        ConfigurationError: If owners are missing, or given where nobody asks for them.
+        BrokenGuaranteeError: If a user has more records than the guarantee counts with.
+
+    Privacy:
+        A record that belongs to nobody, or to a user of too many, is covered by no guarantee
+        (`tests/dpft/test_user_step.py`).
+    """
+    if (owners is None) != (privacy.covers is Unit.RECORD):
+        raise ConfigurationError(
+            f"Expected owners of the records exactly with unit=user, got unit="
+            f"{privacy.covers.value} {'without' if owners is None else 'with'} them. A guarantee "
+            "for users needs to know whose the records are. Name their owners "
+            "(EncodingSettings.user_field, task.group_by), or set unit=record."
+        )
+    if owners is None:
+        return None
+    names = owners_in([{"owner": owner} for owner in owners], "owner")
+    if len(names) != len(records):
+        raise ConfigurationError(
+            "Expected one owner for each record. A record that belongs to nobody is covered by no "
+            "guarantee. Give as many owners as records."
+        )
+    users = Users(names)
+    most = privacy.records_per_user
+    if most is not None and any(len(users.records_of(each)) > most for each in range(len(users))):
+        raise BrokenGuaranteeError(
+            f"Expected no user to have more than records_per_user={most} records. The noise covers "
+            "so many of them. Keep the positions that dpft.users.first_of_each returns."
+        )
+    return users

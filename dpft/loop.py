@@ -235,6 +235,8 @@ class Loop:
     ) -> float:
         """Take every step that is left and return the records a second, from public numbers.
 
+        Of several processes the first alone is observed, scheduled, averaged and saved.
+
         Args:
             step: What takes the steps.
             supply: The records.
@@ -257,13 +259,16 @@ class Loop:
             if observer is not None:
                 observer.before_step()
             step(batch)
+            if not step.is_lead:
+                continue  # all that follows is the first process's
             self._updates += 1
             self._optimisation.advance()
             if self._continuity is not None:
                 self._continuity.after_step()
             if observer is not None and not observer.after_step(course.after(step.steps_taken)):
                 step.forgo()
-        self._optimisation.finish()
+        if step.is_lead:
+            self._optimisation.finish()
         return self._records_per_second(self._updates, time.monotonic() - started)
 
     def _begin(self) -> None:

@@ -21,10 +21,11 @@ from dpft.engine.precision import full_precision
 from dpft.engine.probe import untouched
 from dpft.engine.record_gradients import RecordGradients, zero_sums
 from dpft.errors import BrokenGuaranteeError, ConfigurationError
+from dpft.fingerprint import stored_parts
 from dpft.privacy import Privacy
 from dpft.records import Collate, Row, length_of
 
-__all__ = ["Check", "PreflightReport", "SyntheticRecords", "run_preflight"]
+__all__ = ["Check", "PreflightReport", "SyntheticRecords", "agreement", "run_preflight"]
 
 _Gradients = Mapping[str, torch.Tensor]
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4}
@@ -167,6 +168,36 @@ def run_preflight(engine: Engine, records: SyntheticRecords, privacy: Privacy) -
             "independent of each other, and freeze parameters that the loss does not use."
         )
     return report
+
+
+def agreement(
+    engine: Engine, batch: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]
+) -> Check:
+    """Compare losses and gradients of the same synthetic records, given in two ways.
+
+    Args:
+        engine: The engine of the model that will train.
+        batch: The records as the loss takes them.
+        other: The same ones, as the steps will hand them over.
+
+    Returns:
+        The check; the model is left as it was.
+
+    Privacy:
+        Nothing, no data touched: the records are synthetic.
+    """
+    weights_B = 0.5 + torch.rand(
+        len(next(iter(batch.values()))), generator=torch.Generator().manual_seed(_SEED)
+    )
+    found: list[dict[str, torch.Tensor]] = []
+    with untouched(engine.model), _perturbed(engine):
+        for way in (batch, other):
+            with _same_dropout(), torch.no_grad():
+                losses = engine.loss(engine.model, way)
+            with _same_dropout():
+                found.append({**_reference(engine, way, weights_B), "losses": losses})
+    name = "the same losses and gradients with and without kept states"
+    return Check(name, _error(found[1:], found[:1]), _tolerance(engine))
 
 
 @contextmanager
@@ -340,7 +371,7 @@ def _largest_ratio(one: torch.Tensor | None, other: torch.Tensor | None) -> floa
 def _sums(model: torch.nn.Module) -> dict[str, float]:
     """Return a sum of every frozen parameter: writes past autograd's count of them show there."""
     return {
-        name: _sum(parameter.detach())
+        name: sum(map(_sum, stored_parts(parameter.detach())))
         for name, parameter in model.named_parameters()
         if not parameter.requires_grad
     }

@@ -11,25 +11,31 @@ import torch
 from torch import nn
 
 from dpft import adapters
-from dpft.accounting import DiscreteGaussian, PoissonGaussian, Unit, UserPoissonGaussian
+from dpft.accounting import DiscreteGaussian, PoissonGaussian, UserPoissonGaussian
 from dpft.charges import Charges
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss, modes_of
 from dpft.engine.refusals import refuse_other_parameters, refuse_unsupported_optimizer
-from dpft.errors import BrokenGuaranteeError, ConfigurationError
+from dpft.errors import BrokenGuaranteeError, LostProcessError
 from dpft.forward_randomness import secret_forward
+from dpft.frozen_prefix_batches import CachedRecords, PrefixCache
 from dpft.inheritance import Inheritance
-from dpft.intake import refuse_loaders
+from dpft.intake import refuse_loaders, users_of
 from dpft.logical_gradients import add_ordinary_gradient, clipped_sum
 from dpft.noise import noised, refuse_too_many_entries
-from dpft.performance import Performance
+from dpft.performance import FrozenPrefix, Performance
+from dpft.physical_cut import PhysicalCut, Trial
 from dpft.preflight import PreflightReport, SyntheticRecords, run_preflight
 from dpft.privacy import Privacy, PrivacyPlan
+from dpft.processes import joined
+from dpft.processes_agreement import refuse_other_records, refuse_other_runs
+from dpft.processes_course import Course, add_gradients
+from dpft.processes_randomness import shared_out
+from dpft.processes_sharding import LockstepEngine, is_sharded, refuse_unfit_sharding
 from dpft.randomness import PinnedRandomness, Purpose, SecretRandomness, Stream
 from dpft.records import Collate, Row
 from dpft.sampling import LogicalBatch, PoissonSampler, Sampler, UserSampler
 from dpft.synthetic import synthetic_rows
-from dpft.users import Users, owners_in
 
 __all__ = ["PrivateStep", "StepSettings"]
 
@@ -44,7 +50,8 @@ class StepSettings:
             secret bits, fresh from the operating system for each step object.
         synthetic: Public rows for the preflight; unset: made from the model's configuration.
         charges: Where every step is booked before it is sampled; the first step follows what is
-            booked there already. Unset: nothing is written, and a crash forgets the steps.
+            booked there already. Unset: nothing is written, and a crash forgets the steps. Of
+            several processes the lead alone books.
         started: What the model owes before the first step, as `dpft.inheritance.inherited` found
             it; it has to be composed with the run, as `dpft.fit` does. Private source prompts that
             are not part of it are refused.
@@ -64,6 +71,9 @@ class PrivateStep:
     """One DP-SGD step after another, over a plan fixed in advance.
 
     theta <- optimiser(theta, (sum_b clip(G_b) + N(0, (noise_multiplier C)^2 I)) / expected_batch)
+
+    In several processes (docs/processes.md) each holds such an object and runs the same loop; the
+    first one leads, and its optimiser alone moves.
 
     Args:
         model: The model; exactly its parameters with `requires_grad` are trained.
@@ -117,13 +127,18 @@ class PrivateStep:
         adapters.refuse_unfit(model, composed=self._settings.started.sources)
         self._engine = Engine(model, loss)
         self._optimizer = optimizer
-        self._randomness = _source(self._settings.randomness)
+        self._processes = joined(model)
+        self._randomness = shared_out(
+            _source(self._settings.randomness), self._processes.rank, self._processes.count
+        )
         self._pending: LogicalBatch | None = None
         self._plan: PrivacyPlan | None = None
         self._privacy = privacy
-        self._charges = self._settings.charges
+        self._charges = self._settings.charges if self._processes.is_lead else None
         self._steps_taken = 0 if self._charges is None else self._charges.intended
         self._is_broken = False
+        self._cached: CachedRecords | None = None
+        self._cut = PhysicalCut(self._settings.performance)
         self._modes: tuple[bool, ...] = ()
         self.preflight: PreflightReport | None = None
         self._check_optimizer()
@@ -132,6 +147,11 @@ class PrivateStep:
     def steps_taken(self) -> int:
         """Steps charged: all that were about to be sampled, also by interrupted processes."""
         return self._steps_taken
+
+    @property
+    def is_lead(self) -> bool:
+        """Whether this process moves the optimiser; False in all but one of several."""
+        return self._processes.is_lead
 
     @property
     def plan(self) -> PrivacyPlan:
@@ -172,7 +192,10 @@ class PrivateStep:
     @property
     def sampler(self) -> str:
         """Name of the sampler, for the report."""
-        return UserSampler.name if self._privacy.samples_users else PoissonSampler.name
+        name = UserSampler.name if self._privacy.samples_users else PoissonSampler.name
+        if not self._processes.are_several:
+            return name
+        return f"{name}; by {self._processes.count} processes, each its own share"
 
     @property
     def generator(self) -> str:
@@ -208,14 +231,17 @@ class PrivateStep:
                 "Expected batches() to be called once for each PrivateStep. Every further pass "
                 "would cost privacy that was not accounted for. Build a new PrivateStep."
             )
-        refuse_loaders(records)
-        users = _users(self._privacy, records, owners)
-        whole = users if self._privacy.samples_users else None
-        self._plan = self._privacy.plan(len(records if whole is None else whole))
-        if self._plan.is_private:
-            entries = sum(each.numel() for each in self._engine.parameters.values())
-            refuse_too_many_entries(entries, self._plan)
-            self._fly(records, collate)
+        with self._processes.ending():
+            refuse_loaders(records)
+            users = users_of(self._privacy, records, owners)
+            whole = users if self._privacy.samples_users else None
+            self._plan = self._privacy.plan(len(records if whole is None else whole))
+            refuse_other_runs(self._processes, self._engine.model, self._plan, self.generator)
+            refuse_other_records(self._processes, records, owners)
+            performance = self._settings.performance
+            refuse_unfit_sharding(self._processes, self._engine.model, self._plan, performance)
+            records, collate = self._prepared(records, collate)
+        self._course = Course(self._processes, self._moving())
         length, randomness = self._plan.length, self._randomness
         if whole is None:
             return self._draw(PoissonSampler(records, collate, length, randomness))
@@ -259,33 +285,51 @@ class PrivateStep:
                 self._charges.intend(step)
 
     def _take(self, batch: LogicalBatch) -> None:
-        self._check_optimizer()
-        self._check_modes()
-        performance = self._settings.performance
         if self.plan.is_private:
-            with secret_forward(self._randomness, batch.step):
-                total = clipped_sum(self._engine, batch, self.plan, performance)
-            self._release(total, batch.step)
+            self._take_privately(batch)
         else:
+            self._add_ordinary_gradient(batch)
+        if self.is_lead:
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def _take_privately(self, batch: LogicalBatch) -> None:
+        with self._processes.together():
+            self._check_optimizer()
+            self._check_modes()
+            with secret_forward(self._randomness, batch.step):
+                total = clipped_sum(self._engine, batch, self.plan, self._cut)
+                if isinstance(self._engine, LockstepEngine):
+                    self._engine.catch_up()
+        self._processes.sum_on_lead(total.raw_sums.values())
+        if self.is_lead:
+            self._release(total, batch.step)
+
+    def _add_ordinary_gradient(self, batch: LogicalBatch) -> None:
+        with self._processes.together():
+            self._check_optimizer()
             self._optimizer.zero_grad(set_to_none=True)
             with secret_forward(self._randomness, batch.step):
-                add_ordinary_gradient(self._engine, batch, self.plan, performance)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+                add_ordinary_gradient(self._engine, batch, self.plan, self._cut)
+        add_gradients(self._processes, self._engine.parameters.values())
 
     @contextmanager
     def _final_if_it_fails(self, step: int) -> Iterator[None]:
         """Let nothing follow a failed step: that it fails may depend on a record.
 
-        An interruption (Ctrl-C, a signal) ends this object too, but the run may be resumed.
+        An interruption (Ctrl-C, a signal, the end of another process) ends this object too, but the
+        run may be resumed.
         """
         self._is_broken = True
-        try:
-            yield
-        except Exception:
-            if self._charges is not None:
-                self._charges.fail(step)
-            raise
+        with self._processes.ending():
+            try:
+                yield
+            except LostProcessError:
+                raise
+            except Exception:
+                if self._charges is not None:
+                    self._charges.fail(step)
+                raise
         self._is_broken = False
 
     def _refuse_after_failure(self) -> None:
@@ -303,24 +347,84 @@ class PrivateStep:
                 "before batches()."
             )
 
-    def _fly(self, records: Sequence[Row], collate: Collate) -> None:
-        config = getattr(self._engine.model, "config", None)
+    def _prepared(self, records: Sequence[Row], collate: Collate) -> tuple[Sequence[Row], Collate]:
+        """Run the preflight on the path that the steps will take, and return that path."""
+        if self.plan.is_private:
+            entries = sum(each.numel() for each in self._engine.parameters.values())
+            refuse_too_many_entries(entries, self.plan)
+        place = self._settings.performance.frozen_prefix
+        if not self.plan.is_private and place is FrozenPrefix.OFF:
+            return records, collate
+        synthetic = self._synthetic(records[0], collate)
+        trial = Trial.of(self._engine, synthetic, self._privacy)
+        if place is not FrozenPrefix.OFF:
+            prefix = PrefixCache.of(self._engine, synthetic)
+            self._cached = prefix.over(records, collate, place)
+            records, collate = self._cached.records, self._cached.collate
+            synthetic = prefix.over_synthetic(synthetic)
+        if self.plan.is_private:
+            self.preflight = run_preflight(self._engine, synthetic, self._privacy)
+            self._modes = modes_of(self._engine.model)
+            if self._processes.are_several and is_sharded(self._engine.model):
+                kinds = [synthetic.batch(), *synthetic.singles()]
+                self._engine = LockstepEngine(self._engine, self._processes, kinds)
+                self._cut.fix()
+            else:
+                self._cut.settle(trial)
+        return records, collate
+
+    def _synthetic(self, template: Row, collate: Collate) -> SyntheticRecords:
         rows = self._settings.synthetic
         if rows is None:
-            rows = synthetic_rows(records[0], config)
-        synthetic = SyntheticRecords(rows, collate)
-        self.preflight = run_preflight(self._engine, synthetic, self._privacy)
-        self._modes = modes_of(self._engine.model)
+            rows = synthetic_rows(template, getattr(self._engine.model, "config", None))
+        return SyntheticRecords(rows, collate)
 
     def _draw(self, sampler: Sampler) -> Iterator[LogicalBatch]:
-        for step in range(self._steps_taken, self.plan.length.steps):
-            if self._steps_taken > step:
-                return  # the others are forgone
+        try:
+            yield from self._samples(sampler)
+        except GeneratorExit:  # whoever loops leaves early
+            self._end()
+            raise
+        except BaseException:
+            self._processes.abandon()
+            raise
+        else:
+            self._end()
+        finally:
+            if self._cached is not None:
+                self._cached.kept.close()
+
+    def _samples(self, sampler: Sampler) -> Iterator[LogicalBatch]:
+        for step in self._due():
             self._refuse_after_failure()
             self._pending = self._charged(sampler, step)
             yield self._pending
             if self._pending is not None:
                 raise self._unused(step)
+
+    def _due(self) -> Iterator[int]:
+        """Yield the steps that are left; all but one of several processes hear of them."""
+        if not self.is_lead:
+            yield from self._course.steps()
+            return
+        for step in range(self._steps_taken, self.plan.length.steps):
+            if self._steps_taken > step:
+                return  # the others are forgone
+            yield step
+
+    def _end(self) -> None:
+        """Let all processes know that no step follows, if this is an end in good order."""
+        if self._is_broken or self._pending is not None:
+            self._processes.abandon()
+            return
+        self._course.end(self._steps_taken)
+        if not self.is_lead:
+            self._steps_taken = self._course.steps_taken
+
+    def _moving(self) -> list[torch.Tensor]:
+        """Return what steps move; without privacy, buffers such as running means move as well."""
+        buffers = [] if self.plan.is_private else list(self._engine.model.buffers())
+        return [*self._engine.parameters.values(), *buffers]
 
     @staticmethod
     def _unused(step: int) -> BrokenGuaranteeError:
@@ -335,7 +439,10 @@ class PrivateStep:
         if self._charges is not None:
             self._charges.intend(step)
         with self._final_if_it_fails(step):
-            return sampler.draw(step)
+            if self.is_lead:
+                self._course.begin(step)
+            with self._processes.telling():
+                return sampler.draw(step)
 
     def _release(self, total: ClippedSum, step: int) -> None:
         """Add noise to every trainable entry and hand the mean to the optimiser."""
@@ -348,38 +455,6 @@ class PrivateStep:
     def _check_optimizer(self) -> None:
         refuse_unsupported_optimizer(self._optimizer)
         refuse_other_parameters(self._optimizer, self._engine.parameters)
-
-
-def _users(privacy: Privacy, records: Sequence[Row], owners: Sequence[str] | None) -> Users | None:
-    """Return whose the records are, None where the unit is a record.
-
-    Raises:
-        ConfigurationError: If owners are missing, or given where nobody asks for them.
-        BrokenGuaranteeError: If a user has more records than the guarantee counts with.
-    """
-    if (owners is None) != (privacy.covers is Unit.RECORD):
-        raise ConfigurationError(
-            f"Expected owners of the records exactly with unit=user, got unit="
-            f"{privacy.covers.value} {'without' if owners is None else 'with'} them. A guarantee "
-            "for users needs to know whose the records are. Name their owners "
-            "(EncodingSettings.user_field, task.group_by), or set unit=record."
-        )
-    if owners is None:
-        return None
-    names = owners_in([{"owner": owner} for owner in owners], "owner")
-    if len(names) != len(records):
-        raise ConfigurationError(
-            "Expected one owner for each record. A record that belongs to nobody is covered by no "
-            "guarantee. Give as many owners as records."
-        )
-    users = Users(names)
-    most = privacy.records_per_user
-    if most is not None and any(len(users.records_of(each)) > most for each in range(len(users))):
-        raise BrokenGuaranteeError(
-            f"Expected no user to have more than records_per_user={most} records. The noise covers "
-            "so many of them. Keep the positions that dpft.users.first_of_each returns."
-        )
-    return users
 
 
 def _source(pinned: object) -> SecretRandomness:

@@ -1,6 +1,8 @@
 """From text to tensors: encoding, collating, and cutting a logical batch into physical ones."""
 
 import dataclasses
+import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +11,8 @@ import torch
 from dpft.performance import Performance
 
 __all__ = [
+    "BATCH_OVERHEAD",
+    "TOKEN_BUDGET",
     "Collate",
     "EncodingSettings",
     "Row",
@@ -22,6 +26,9 @@ __all__ = [
 Row = Mapping[str, Any]
 _PADDING = {"attention_mask": 0, "token_type_ids": 0, "labels": -100}
 _CHUNK = 1000
+# On one core with AVX2, MiniLM and LoRA; larger budgets gain nothing there (docs/engine.md).
+BATCH_OVERHEAD = 50
+TOKEN_BUDGET = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,23 +112,50 @@ def collate(rows: Sequence[Row], pad_token_id: int) -> dict[str, torch.Tensor]:
 def length_sorted_batches(lengths: Sequence[int], performance: Performance) -> Iterator[list[int]]:
     """Cut records into physical batches of similar length within the token budget.
 
+    Sorted by length, they are cut where the sum over batches of batch_overhead + records x longest
+    is least. Records of equal length are parted only where a batch is full.
+
     Args:
         lengths: Length of each record in tokens.
-        performance: Token budget and largest batch.
+        performance: Token budget, largest batch, and what a batch costs beside its tokens.
 
     Yields:
         Positions of the records of one physical batch, longest records first.
 
     Privacy:
-        Any cut gives the same clipped sum: order inside a logical batch cannot matter.
+        Any cut gives the same clipped sum: order inside a logical batch cannot matter
+        (`tests/dpft/test_private_step.py::test_physical_batches_do_not_change_the_update`).
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    start = 0
-    while start < len(order):
-        longest = max(1, lengths[order[start]])
-        size = max(1, min(performance.max_physical_batch, performance.token_budget // longest))
-        yield order[start : start + size]
-        start += size
+    bounds = _cheapest_bounds([max(1, lengths[index]) for index in order], performance)
+    for start, end in itertools.pairwise(bounds):
+        yield order[start:end]
+
+
+def _cheapest_bounds(descending: Sequence[int], performance: Performance) -> list[int]:
+    """Return where the batches of the cheapest cut begin, and the end, by dynamic programming."""
+    count, overhead = len(descending), performance.batch_overhead
+    overhead = BATCH_OVERHEAD if overhead is None else overhead
+    drops = [i for i in range(1, count) if descending[i] < descending[i - 1]]
+    costs, begins = {0: 0}, {0: 0}  # of each bound: the cost up to it, where its batch begins
+    for start in range(count):
+        if start not in costs:
+            continue
+        longest = descending[start]
+        full = min(count, start + _most_records(longest, performance))
+        for end in (*drops[bisect_right(drops, start) : bisect_left(drops, full)], full):
+            cost = costs[start] + overhead + (end - start) * longest
+            if cost < costs.get(end, cost + 1):
+                costs[end], begins[end] = cost, start
+    bounds = [count]
+    while bounds[-1]:
+        bounds.append(begins[bounds[-1]])
+    return bounds[::-1]
+
+
+def _most_records(longest: int, performance: Performance) -> int:
+    budget = performance.token_budget or TOKEN_BUDGET
+    return max(1, min(performance.max_physical_batch, budget // longest))
 
 
 def user_batches(lengths: Sequence[Sequence[int]], performance: Performance) -> Iterator[list[int]]:
@@ -146,7 +180,8 @@ def user_batches(lengths: Sequence[Sequence[int]], performance: Performance) -> 
         candidate = [*chosen, user]
         records = len(candidate) * len(lengths[candidate[0]])
         tokens = records * max(longest[each] for each in candidate)
-        within = records <= performance.max_physical_batch and tokens <= performance.token_budget
+        budget = performance.token_budget or TOKEN_BUDGET
+        within = records <= performance.max_physical_batch and tokens <= budget
         if chosen and not within:
             yield chosen
             candidate = [user]

@@ -85,6 +85,11 @@ class LogicalBatch:
         """Name the step, nothing else."""
         return f"LogicalBatch(step={self.step})"
 
+    @property
+    def raw_longest(self) -> int:
+        """Length of the longest record in tokens, 0 without any."""
+        return max(map(length_of, self._raw_rows), default=0)
+
     def physical_batches(self, performance: Performance) -> Iterator[Mapping[str, torch.Tensor]]:
         """Yield the records as tensors, in physical batches of similar length.
 

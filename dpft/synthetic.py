@@ -19,16 +19,19 @@ _ZEROS = ("token_type_ids",)
 _ONES = ("attention_mask", "decoder_attention_mask")
 
 
-def synthetic_rows(template: Row, config: Any, seed: int = 0) -> list[dict[str, Any]]:
-    """Return three random records with the fields of a template.
+def synthetic_rows(
+    template: Row, config: Any, seed: int = 0, lengths: Sequence[int] = _LENGTHS
+) -> list[dict[str, Any]]:
+    """Return random records with the fields of a template.
 
     Args:
         template: A row; only its field names and the types of its values are used.
         config: The model's configuration, for `vocab_size`, `num_labels` and special tokens.
         seed: Public seed.
+        lengths: Length of each record in tokens, public.
 
     Returns:
-        Rows with the same fields, of three different lengths.
+        Rows with the same fields, one for each length.
 
     Raises:
         ConfigurationError: If a field's public range is not known.
@@ -38,7 +41,7 @@ def synthetic_rows(template: Row, config: Any, seed: int = 0) -> list[dict[str, 
         real numbers (a public width) are read (`tests/dpft/test_preflight.py`).
     """
     generator = torch.Generator().manual_seed(seed)
-    return [_row(template, config, length, generator) for length in _LENGTHS]
+    return [_row(template, config, length, generator) for length in lengths]
 
 
 def _row(

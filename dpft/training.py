@@ -31,6 +31,8 @@ from dpft.performance import Performance
 from dpft.preflight import PreflightReport
 from dpft.privacy import Privacy, PrivacyPlan
 from dpft.private_step import PrivateStep, StepSettings
+from dpft.processes import ending_together, joined
+from dpft.processes_result import result_of_lead
 from dpft.progress import Progress
 from dpft.records import Collate, EncodingSettings, Row, collate, encode
 from dpft.report import ReportFacts
@@ -97,7 +99,7 @@ class FitOptions:
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """What a run leaves behind.
+    """What a run leaves behind; in several processes the same in all, but for the folder.
 
     Args:
         model: The trained model, in eval mode.
@@ -109,7 +111,7 @@ class FitResult:
         examples_per_second: Public expected batch size x steps / wall time, of this process; NaN
             if all steps were taken before.
         history: Starts of the process, steps charged, updates kept.
-        folder: The run folder, None if nothing was written.
+        folder: The run folder, None if nothing was written, or not by this process.
 
     Privacy:
         Post-processing of noised updates, and public numbers.
@@ -150,6 +152,7 @@ class FitResult:
         return None if self.folder is None else self.folder.report
 
 
+@ending_together
 def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept of its own
     model: nn.Module,
     records: Sequence[Row],
@@ -165,6 +168,9 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
     options: FitOptions | None = None,
 ) -> FitResult:
     """Fine-tune a model privately.
+
+    Several processes that call it with the same arguments train one model together: the first one
+    writes `out`, is observed and calls `on_step` (docs/processes.md).
 
     Args:
         model: A transformers model; with `adapter` it is changed in place as by peft.
@@ -204,6 +210,9 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
     """
     chosen = options or FitOptions()
     _check_options(chosen, out, privacy)
+    processes = joined(model)
+    if not processes.is_lead:
+        chosen, out, on_step = _without_files(chosen), None, None
     intake = taken_in(records, privacy, chosen.encoding.user_field)
     plan = privacy.plan(intake.count)
     declared = declared_inputs(model, tokenizer, chosen.declared)
@@ -213,7 +222,7 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
     with ExitStack() as stack:
         tracking = _tracking(chosen, stack)
         booking = chosen.booking
-        if booking is None:
+        if booking is None and processes.is_lead:
             charged = intake.charged
             booking = book_beside(plan, charged, folder, secret=chosen.step.randomness is None)
             stack.enter_context(booking or nullcontext())
@@ -259,7 +268,7 @@ def fit(  # noqa: PLR0913 - the one call users make: every argument is a concept
             facts = _facts(result, booking, pinned=step.randomness_is_pinned, notes=chosen.notes)
             save_artefacts(result.model, result.certificate, folder, facts)
         tracking.after_training(result.epsilon, result.delta)
-    return result
+    return result_of_lead(result, processes)
 
 
 def _check_options(chosen: FitOptions, out: Path | str | None, privacy: Privacy) -> None:
@@ -290,6 +299,19 @@ def _check_options(chosen: FitOptions, out: Path | str | None, privacy: Privacy)
         )
     if problems:
         raise ConfigurationError(problems)
+
+
+def _without_files(chosen: FitOptions) -> FitOptions:
+    """Return the options of a process that does not lead: it writes, books and tells nothing."""
+    return dataclasses.replace(
+        chosen,
+        resume=False,
+        checkpoint_every=None,
+        config_yaml=None,
+        booking=None,
+        trackers=(),
+        parts=dataclasses.replace(chosen.parts, observer=None),
+    )
 
 
 def _tracking(chosen: FitOptions, stack: ExitStack) -> Tracking:

@@ -31,6 +31,7 @@ from dpft.booking import Booking
 from dpft.errors import ConfigurationError
 from dpft.held_out import held_out_name
 from dpft.privacy import EvaluationStatus, Privacy, PrivacyMode, PrivacyPlan
+from dpft.processes_launcher import refuse_several_processes
 
 __all__ = ["Scored", "TuningPlan", "best_of_trials", "charge", "plan_tuning", "silence"]
 
@@ -157,12 +158,14 @@ def charge(
 
     Raises:
         BudgetError: If a budget would be exceeded.
+        ConfigurationError: In several processes, each of which would choose for itself.
         LedgerError: If the ledger cannot be read, trusted or written.
 
     Privacy:
         Nothing is given back, so that a crash leaves all of it charged
         (`test_a_selection_is_charged_as_a_whole_before_it_runs`).
     """
+    refuse_several_processes("a choice among trials")
     privacy = plan.trial.privacy
     both = privacy.evaluation is EvaluationStatus.NOISY and plan.held_out is None
     charged = [*records, *held_out] if both else records

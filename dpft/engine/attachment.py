@@ -17,7 +17,7 @@ from dpft.engine.interception import Interception
 from dpft.engine.precision import full_precision
 from dpft.engine.probe import Recorder, kind_of_batch, probe
 from dpft.engine.record_gradients import RecordGradients
-from dpft.engine.refusals import refuse_unsupported
+from dpft.engine.refusals import refuse_records_without_weights, refuse_unsupported
 from dpft.engine.sites import SiteTable
 from dpft.engine.tracked import Expression, TrackedParameter, mark
 from dpft.errors import BrokenGuaranteeError
@@ -70,6 +70,7 @@ class Engine:
             UnsupportedError: If an operation's per-record gradient cannot be shown to be exact.
         """
         self.refuse_changed_model()
+        refuse_records_without_weights(self.parameters, batch)
         batch_size = batch_size_of(batch)
         table = self._table(batch)
         buffers = self._copy_of_buffers()
@@ -90,6 +91,10 @@ class Engine:
         self._refuse_changed(buffers)
         self._refuse_written(versions)
         return gradients
+
+    def knows(self, batch: _Batch) -> bool:
+        """Return whether a batch is of a kind that was run before, so that no probe is due."""
+        return (kind_of_batch(batch), modes_of(self.model)) in self._tables
 
     def _copy_of_buffers(self) -> dict[str, torch.Tensor]:
         return {name: buffer.clone() for name, buffer in self.model.named_buffers()}

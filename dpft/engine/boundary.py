@@ -125,7 +125,8 @@ class Call:
 
 
 def _autocast_dtype(device_type: str) -> torch.dtype | None:
-    on = torch.is_autocast_enabled(device_type)
+    # "meta" has none, and asking whether it is on would raise
+    on = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
     return torch.get_autocast_dtype(device_type) if on else None
 
 

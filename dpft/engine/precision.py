@@ -22,7 +22,8 @@ def full_precision(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
     chosen = torch.get_float32_matmul_precision()
     with ExitStack() as stack:
         for device_type in {tensor.device.type for tensor in tensors}:
-            stack.enter_context(torch.autocast(device_type, enabled=False))
+            if torch.amp.is_autocast_available(device_type):  # "meta" has none
+                stack.enter_context(torch.autocast(device_type, enabled=False))
         torch.set_float32_matmul_precision("highest")
         try:
             yield

@@ -9,12 +9,18 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from dpft.errors import BrokenGuaranteeError, UnsupportedError
 
-__all__ = ["refuse_other_parameters", "refuse_unsupported", "refuse_unsupported_optimizer"]
+__all__ = [
+    "refuse_other_parameters",
+    "refuse_records_without_weights",
+    "refuse_unsupported",
+    "refuse_unsupported_optimizer",
+]
 
 _COMPILED = "compiled code cannot be intercepted"
 _ATTACHED = "another engine is already attached"
@@ -56,8 +62,35 @@ def refuse_unsupported(model: nn.Module) -> None:
         where = f"module {name or '(the model itself)'} of type {type(module).__name__}"
         _refuse_wrapper(where, module)
         _refuse_coupling(where, module)
-        _refuse_offloaded(where, module)
+        _refuse_offloaded(where, module, model)
         _refuse_inactive_adapter(where, module)
+
+
+def refuse_records_without_weights(
+    parameters: Mapping[str, nn.Parameter], batch: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise if a batch has values and trainable parameters have none.
+
+    A model that is on the meta device as a whole is taken, to learn sizes; nothing else may meet
+    it, since something would have to put values in the place of what is trained.
+
+    Args:
+        parameters: Trainable parameters by name.
+        batch: What the model is run on.
+
+    Raises:
+        UnsupportedError: Naming a parameter on the meta device.
+
+    Privacy:
+        Fails closed before any record is touched
+        (`test_a_model_of_shapes_alone_meets_no_records`).
+    """
+    empty = [name for name, parameter in parameters.items() if parameter.is_meta]
+    if empty and not all(value.is_meta for value in batch.values()):
+        raise UnsupportedError(
+            f"Expected trainable parameters to stay in memory, got {empty[0]} on the meta device. "
+            "What meets the records would not be what is trained. Load the model's weights."
+        )
 
 
 def refuse_unsupported_optimizer(optimizer: object) -> None:
@@ -167,14 +200,16 @@ def _quantised_activations(module: nn.Module) -> str | None:
     return None
 
 
-def _refuse_offloaded(where: str, module: nn.Module) -> None:
+def _refuse_offloaded(where: str, module: nn.Module, model: nn.Module) -> None:
     hook = vars(module).get("_hf_hook")  # accelerate's; a sequence of hooks has them in hooks
     hooks = [] if hook is None else [hook, *getattr(hook, "hooks", ())]
     offloads = any(getattr(each, "offload", False) for each in hooks)
     below = any(getattr(each, "place_submodules", False) for each in hooks)
     held = module.parameters() if below else module._parameters.values()  # noqa: SLF001 - as above
     for parameter in held:
-        if parameter is not None and parameter.requires_grad and (offloads or parameter.is_meta):
+        if parameter is None or not parameter.requires_grad:
+            continue
+        if offloads or (parameter.is_meta and not all(p.is_meta for p in model.parameters())):
             raise UnsupportedError(
                 f"Expected trainable parameters to stay in memory, got {where}: they are offloaded "
                 "or on the meta device, so that the tensors that meet records are not those that "

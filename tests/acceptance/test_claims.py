@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pytest_socket import SocketBlockedError
 
 import dpft
@@ -16,8 +17,26 @@ from dpft.recipes.config.composition import compose_settings
 from dpft.recipes.preparation import prepare
 
 Fit = Callable[..., dpft.FitResult]
-KNOBS = {"token_budget": 40, "max_physical_batch": 3}
+KNOBS: dict[str, Any] = {
+    "token_budget": 40,
+    "max_physical_batch": 3,
+    "batch_overhead": 0,
+    "frozen_prefix": "memory",
+}
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+
+def fitting(knob: str, build: Callable[[], torch.nn.Module]) -> dict[str, Any]:
+    """Return the model that a knob needs: one frozen at the bottom, or the usual one."""
+    if knob != "frozen_prefix":
+        return {}
+    model = build()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("classifier" in name)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return {"model": model, "adapter": None}
 
 
 def test_every_speed_knob_is_tried() -> None:
@@ -26,9 +45,11 @@ def test_every_speed_knob_is_tried() -> None:
 
 
 @pytest.mark.parametrize("knob", sorted(KNOBS))
-def test_no_speed_knob_changes_epsilon_or_the_noise(knob: str, fit: Fit) -> None:
-    as_it_is = fit()
-    changed = fit(performance=dpft.Performance(**{knob: KNOBS[knob]}))
+def test_no_speed_knob_changes_epsilon_or_the_noise(
+    knob: str, fit: Fit, build: Callable[[], torch.nn.Module]
+) -> None:
+    as_it_is = fit(**fitting(knob, build))
+    changed = fit(**fitting(knob, build), performance=dpft.Performance(**{knob: KNOBS[knob]}))
     assert changed.epsilon == as_it_is.epsilon
     assert changed.plan == as_it_is.plan
     assert changed.run.mechanism == as_it_is.run.mechanism

@@ -28,6 +28,7 @@ CUTS = (
     Performance(max_physical_batch=1),
     Performance(max_physical_batch=2),
     Performance(token_budget=25),
+    Performance(batch_overhead=0),
 )
 
 

@@ -96,6 +96,7 @@ def test_physical_batches_do_not_change_the_update() -> None:
         Performance(max_physical_batch=1),
         Performance(max_physical_batch=7),
         Performance(token_budget=3),
+        Performance(batch_overhead=0),
     ):
         other = Run(settings=pinned(performance=performance)).update(rows())
         assert torch.allclose(reference, other, atol=1e-5)

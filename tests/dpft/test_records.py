@@ -1,5 +1,8 @@
 """Encoding and collating, and the cut into physical batches."""
 
+import itertools
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +24,47 @@ def test_physical_batches_are_a_partition_within_the_budget(
     for part in parts:
         padded = len(part) * max(lengths[index] for index in part)
         assert len(part) == 1 or (padded <= budget and len(part) <= largest)
+
+
+def cost(parts: Sequence[Sequence[int]], lengths: Sequence[int], overhead: int) -> int:
+    return sum(overhead + len(part) * max(lengths[index] for index in part) for part in parts)
+
+
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=9), overhead=st.integers(0, 60))
+def test_the_cut_costs_least_of_all_where_no_batch_is_full(
+    lengths: list[int], overhead: int
+) -> None:
+    performance = Performance(token_budget=10**6, batch_overhead=overhead)
+    found = cost(list(length_sorted_batches(lengths, performance)), lengths, overhead)
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    for marks in itertools.product([False, True], repeat=len(lengths) - 1):
+        bounds = [0, *(i + 1 for i, mark in enumerate(marks) if mark), len(lengths)]
+        cut = [order[start:end] for start, end in itertools.pairwise(bounds)]
+        assert found <= cost(cut, lengths, overhead)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=40),
+    budget=st.integers(1, 90),
+    overhead=st.integers(0, 60),
+)
+def test_the_cut_never_costs_more_than_filling_every_batch(
+    lengths: list[int], budget: int, overhead: int
+) -> None:
+    performance = Performance(token_budget=budget, batch_overhead=overhead)
+    found = cost(list(length_sorted_batches(lengths, performance)), lengths, overhead)
+    filled, left = [], sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    while left:
+        size = max(1, budget // lengths[left[0]])
+        filled.append(left[:size])
+        left = left[size:]
+    assert found <= cost(filled, lengths, overhead)
+
+
+def test_without_overhead_no_token_is_padded() -> None:
+    lengths = [3, 5, 3, 9, 5, 3]
+    parts = list(length_sorted_batches(lengths, Performance(batch_overhead=0)))
+    assert [[lengths[index] for index in part] for part in parts] == [[9], [5, 5], [3, 3, 3]]
 
 
 def test_lists_are_padded_right_and_numbers_stacked() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from dpft.engine.boundary import Call, Gradients, Tensors
+from dpft.engine.memory import ran_out_of_memory
 from dpft.engine.sites import RecordAxis, split_records
 from dpft.errors import UnsupportedError
 
@@ -38,6 +39,8 @@ class _Generic:
             with call.same_precision():
                 pulled = _pull_each_record(call, operands, grad, wanted)
         except (RuntimeError, TypeError, ValueError) as error:
+            if ran_out_of_memory(error):
+                raise
             raise UnsupportedError(
                 f"Expected {call.name} to be differentiable record by record; torch.func.vmap "
                 "refuses it. Its per-record gradient is unknown. Write it with other operations, "

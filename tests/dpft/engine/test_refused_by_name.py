@@ -141,6 +141,15 @@ def test_a_trainable_parameter_on_the_meta_device_is_refused() -> None:
         Engine(model, mean)
 
 
+def test_a_model_of_shapes_alone_meets_no_records() -> None:
+    with torch.device("meta"):
+        engine = Engine(nn.Linear(WIDTH, WIDTH), mean)
+    with pytest.raises(UnsupportedError, match="weight on the meta device"):
+        engine.gradients(records())
+    shapes = {"x": torch.empty(3, 5, WIDTH, device="meta")}
+    assert engine.raw_gradients(shapes)["weight"].shape == (3, WIDTH, WIDTH)
+
+
 def test_offloaded_trainable_parameters_are_refused_and_frozen_ones_are_not() -> None:
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2))
     accelerate.cpu_offload(model[0])
