@@ -87,7 +87,12 @@ slow: $(VENV)/.dev.stamp
 # Ratios to the plain step and to the plain loop; hours on a small machine, best left alone with it.
 bench: $(VENV)/.install.stamp
 	$(BIN)/python -m benchmarks.step $(BENCH_FLAGS)
-	$(BIN)/python -m benchmarks.epoch $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.grid --no-memory $(BENCH_FLAGS)
+	for data in sst2 mnli e2e dart; do \
+	  $(BIN)/python -m benchmarks.epoch --data $$data $(BENCH_FLAGS) || exit 1; \
+	done
+	$(BIN)/python -m benchmarks.growth $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.overhead
 
 # The wheel of the last commit, in dist. Times, modes and folders are fixed, so that whoever builds
 # it again with the releases of constraints.txt gets the same bytes.
