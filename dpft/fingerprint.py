@@ -68,16 +68,28 @@ def stored_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return the plain tensors that a tensor is stored as: a quantised one has several.
 
     Args:
-        tensor: Any.
+        tensor: Any; of one that is sharded over processes the part of this one.
 
     Privacy:
         Nothing, no data touched.
     """
+    if is_sharded_tensor(tensor):  # it lists its mesh among what it is made of
+        sharded: Any = tensor
+        return stored_parts(sharded.to_local())
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is None:
-        return [tensor]
+        return [tensor, *_scales(getattr(tensor, "quant_state", None))]
     names, _ = flatten()
     return [part for name in names for part in stored_parts(getattr(tensor, name))]
+
+
+def _scales(state: Any) -> list[torch.Tensor]:
+    """Return what bitsandbytes keeps beside packed numbers: scales, and those of the scales."""
+    if state is None:
+        return []
+    kept = [getattr(state, name, None) for name in ("absmax", "code", "offset")]
+    found = [each for each in kept if isinstance(each, torch.Tensor)]
+    return [*found, *_scales(getattr(state, "state2", None))]
 
 
 def _planned(plan: PrivacyPlan) -> dict[str, Any]:

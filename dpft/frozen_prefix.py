@@ -69,12 +69,15 @@ class FrozenBlocks:
             batch: Records as tensors.
 
         Raises:
-            BrokenGuaranteeError: If the loss does not run the blocks.
+            BrokenGuaranteeError: If the loss does not run the blocks, or they write down what
+                they see of records.
 
         Privacy:
-            Row b is a function of record b, raw.
+            Row b is a function of record b, raw. The engine watches passes in which the blocks
+            do not run, so buffers and parameters are watched here
+            (`test_a_frozen_block_that_writes_records_down_is_refused`).
         """
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), _unwritten(self.model):
             return self._caught(loss, batch)
 
     @contextmanager
@@ -106,7 +109,7 @@ class FrozenBlocks:
             Nothing, no data touched: the records are synthetic
             (`tests/dpft/test_frozen_prefix.py::test_dropout_below_is_refused`).
         """
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), _unwritten(self.model):
             before = _generators()
             self._caught(loss, batch)
             pairs = zip(before, _generators(), strict=True)
@@ -253,6 +256,33 @@ def _replaced(module: nn.Module, forward: _Forward) -> Iterator[None]:
             del module.__dict__["forward"]
         else:
             module.__dict__["forward"] = before
+
+
+@contextmanager
+def _unwritten(model: nn.Module) -> Iterator[None]:
+    """Put buffers back at the end, and raise if one was changed or a parameter written to."""
+    buffers = {name: (buffer, buffer.clone()) for name, buffer in model.named_buffers()}
+    versions = _versions(model)
+    try:
+        yield
+    finally:
+        now = dict(model.named_buffers())
+        written = now.keys() ^ buffers.keys()
+        written |= {name for name, count in _versions(model).items() if versions[name] != count}
+        written |= {n for n in now.keys() & buffers if not torch.equal(now[n], buffers[n][1])}
+        with torch.no_grad():
+            for buffer, kept in buffers.values():
+                buffer.copy_(kept)
+    if written:
+        raise BrokenGuaranteeError(
+            f"Expected the frozen blocks to write nothing down, written: {sorted(written)[:5]}. "
+            "What records leave in the model carries no noise and would be saved with it. Put the "
+            f"module into eval mode, or {_OFF}."
+        )
+
+
+def _versions(model: nn.Module) -> dict[str, int]:
+    return {name: parameter._version for name, parameter in model.named_parameters()}  # noqa: SLF001 - torch's own count of writes
 
 
 @contextmanager

@@ -134,7 +134,7 @@ class PrefixBatches:
         self._loss = loss
         self._collate = collate
         self._kept = kept
-        self._raw_marks: dict[int, int] = {}  # of the tokens of every record that was used
+        self._raw_marks: dict[int, int] = {}  # of every record that was used
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """Return the tensors of numbered rows, with their states [B, T, D].
@@ -152,9 +152,11 @@ class PrefixBatches:
 
     def _complete(self, rows: Sequence[NumberedRow], batch: Mapping[str, torch.Tensor]) -> None:
         """Compute the states of records that have none yet."""
-        is_kept = self._kept.has([row.number for row in rows])
-        for row, kept in zip(rows, is_kept, strict=True):
-            if kept and self._raw_marks[row.number] != _mark(row):
+        numbers = [row.number for row in rows]
+        is_kept, lengths = self._kept.has(numbers), self._kept.raw_lengths(numbers)
+        for row, kept, length in zip(rows, is_kept, lengths, strict=True):
+            has_changed = kept and self._raw_marks[row.number] != _mark(row)
+            if has_changed or length != max(1, length_of(row)):
                 raise _changed()
         missing = [row for row, kept in zip(rows, is_kept, strict=True) if not kept]
         if not missing:
@@ -165,8 +167,8 @@ class PrefixBatches:
         raw_states_BTD = self._blocks.raw_states(self._loss, batch)
         if raw_states_BTD.shape[:2] != batch[_IDS].shape:
             raise _moved()
-        self._kept.put([row.number for row in missing], raw_states_BTD)
         self._raw_marks.update((row.number, _mark(row)) for row in missing)
+        self._kept.put([row.number for row in missing], raw_states_BTD)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,9 +254,12 @@ class PrefixCache:
 
     def _refuse_another_loss(self, engine: Engine, synthetic: SyntheticRecords) -> None:
         cached = self.over_synthetic(synthetic)
-        for records in (cached.rows, cached.rows[:1]):  # the second time all states are kept
-            plain = synthetic.collate(synthetic.rows[: len(records)])
-            check = agreement(engine, plain, cached.collate(records))
+        # Those of a record alone are kept by now: they must not depend on its batch-mates, whose
+        # influence the preflight could no more see.
+        pairs = [(synthetic.batch(), cached.batch())]
+        pairs += zip(synthetic.singles(), cached.singles(), strict=True)
+        for plain, kept in pairs:
+            check = agreement(engine, plain, kept)
             if not check.passed:
                 raise BrokenGuaranteeError(
                     f"Expected {check.name}, got {check.value:.2g} > {check.tolerance:.2g} on "
@@ -288,13 +293,18 @@ def _numbered(row: Row) -> NumberedRow:
 
 
 def _mark(row: Row) -> int:
-    return hash(tuple(row[_IDS]))
+    """Return a number that changes with every field: masks and types of tokens enter states too."""
+    return hash(repr([(name, _plain(value)) for name, value in row.items()]))
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value  # whole, where repr cuts arrays
 
 
 def _refuse_moved(rows: Sequence[Row], batch: Mapping[str, torch.Tensor]) -> None:
     """Raise unless the tokens of every record stand at the beginning of its row of the batch."""
     for row, tokens in zip(rows, batch[_IDS].tolist(), strict=False):
-        if tokens[: length_of(row)] != list(row[_IDS]):
+        if tokens[: length_of(row)] != list(_plain(row[_IDS])):
             raise _moved()
     if len(batch[_IDS]) != len(rows):
         raise _moved()

@@ -7,6 +7,7 @@ Legend: B records of a batch, T tokens, D width, N records, S tokens of all reco
 """
 
 import dataclasses
+import mmap
 import os
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ _VARIABLE = "DPFT_PRIVATE"
 _SHARE = 0.8  # of the free memory; the rest is left to the training itself
 _MEMORY_INFO = Path("/proc/meminfo")
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CONTAINER_USE = Path("/sys/fs/cgroup/memory.stat")
+_NEIGHBOURS = "LOCAL_WORLD_SIZE"  # processes of the run on this machine, as launchers say
 _GIBIBYTE = 2**30
 
 
@@ -96,6 +99,18 @@ class KeptStates:
         kept: list[bool] = self._is_kept_N[torch.tensor(numbers)].tolist()
         return kept
 
+    def raw_lengths(self, numbers: Sequence[int]) -> list[int]:
+        """Return for how many tokens of each record there is room.
+
+        Args:
+            numbers: Numbers of records.
+
+        Privacy:
+            Raw, as the records.
+        """
+        lengths: list[int] = self._lengths_N[torch.tensor(numbers)].tolist()
+        return lengths
+
     def put(self, numbers: Sequence[int], raw_states_BTD: torch.Tensor) -> None:
         """Keep the states of records.
 
@@ -104,7 +119,8 @@ class KeptStates:
             raw_states_BTD: Their states; those of padding, on the right, are dropped.
 
         Raises:
-            BrokenGuaranteeError: If a record has fewer states than tokens.
+            BrokenGuaranteeError: If a record has fewer states than tokens, or they are of another
+                number format than the synthetic ones.
 
         Privacy:
             Raw data of these records.
@@ -117,11 +133,18 @@ class KeptStates:
                 "or the data set changes them from step to step. Give records as they are used, or "
                 "set performance.frozen_prefix=off."
             )
+        if raw_states_BTD.dtype is not self._table.dtype:
+            raise BrokenGuaranteeError(
+                f"Expected hidden states in {self._table.dtype} as before the first step, got "
+                f"{raw_states_BTD.dtype}. They would be rounded, and training be another. Switch "
+                "autocast on around both batches() and the step, or inside the loss, or set "
+                "performance.frozen_prefix=off."
+            )
         places_BT = torch.arange(raw_states_BTD.shape[1]).expand(raw_states_BTD.shape[:2])
         is_own_BT = places_BT < lengths_B.unsqueeze(1)
         rows = (self._starts_N[which_B].unsqueeze(1) + places_BT)[is_own_BT]
         own = raw_states_BTD[is_own_BT.to(raw_states_BTD.device)]
-        self._table[rows] = own.to(self._table)
+        self._table[rows] = own.to(self._table.device)
         self._is_kept_N[which_B] = True
 
     def get(self, numbers: Sequence[int], tokens: int) -> torch.Tensor:
@@ -153,7 +176,9 @@ class KeptStates:
 
 def _in_memory(tokens: int, form: StateFormat) -> torch.Tensor:
     """Return a table whose pages are taken when they are first written."""
-    free = int(_SHARE * _free_memory())
+    neighbours = os.environ.get(_NEIGHBOURS, "")  # they all ask before any of them writes
+    share = _SHARE / max(1, int(neighbours) if neighbours.isdigit() else 1)
+    free = max(0, int(share * _free_memory()))
     try:
         if tokens * form.bytes_of_a_token <= free:
             return torch.empty(tokens, form.width, dtype=form.dtype)
@@ -165,34 +190,32 @@ def _in_memory(tokens: int, form: StateFormat) -> torch.Tensor:
 def _on_disk(tokens: int, form: StateFormat) -> torch.Tensor:
     """Return a table in a file whose name is gone already."""
     private = os.environ.get(_VARIABLE)
-    if not private or os.name != "posix":
+    if not private or not hasattr(os, "posix_fallocate"):
         raise ConfigurationError(
             f"Expected {_VARIABLE} to name a private folder with performance.frozen_prefix=disk, "
-            "on a system where an open file may lose its name. Hidden states are raw data of "
-            f"private records. Set {_VARIABLE}, or performance.frozen_prefix=memory."
+            "on a system where an open file may lose its name (Linux). Hidden states are raw data "
+            f"of private records. Set {_VARIABLE}, or performance.frozen_prefix=memory."
         )
     parent = Path(private).expanduser()
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="frozen-prefix-", dir=parent))  # with mode 0700
-    path = folder / "states"
     try:
-        _reserve(path, tokens * form.bytes_of_a_token)
-        entries = tokens * form.width
-        table = torch.from_file(str(path), shared=True, size=entries, dtype=form.dtype)
-    except OSError:
+        mapped = _nameless(parent, tokens * form.bytes_of_a_token)
+    except (OSError, OverflowError):  # which would name the size
         free = os.statvfs(parent)
         raise _too_large(FrozenPrefix.DISK, free.f_bavail * free.f_frsize, form) from None
-    finally:
-        path.unlink(missing_ok=True)
-        folder.rmdir()
-    return table.view(tokens, form.width)
+    return torch.frombuffer(mapped, dtype=form.dtype).view(tokens, form.width)
 
 
-def _reserve(path: Path, size: int) -> None:
-    """Take all blocks of a file at once: a disk that fills up later would kill the process."""
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+def _nameless(parent: Path, size: int) -> mmap.mmap:
+    """Return the memory of a file that lost its name before it held anything.
+
+    All its blocks are taken at once: a disk that fills up later would kill the process.
+    """
+    descriptor, path = tempfile.mkstemp(prefix="frozen-prefix-", dir=parent)  # with mode 0600
     try:
+        Path(path).unlink()
         os.posix_fallocate(descriptor, 0, size)
+        return mmap.mmap(descriptor, size)
     finally:
         os.close(descriptor)
 
@@ -204,7 +227,13 @@ def _free_memory() -> int:
     lines = dict(line.split(":") for line in _MEMORY_INFO.read_text().splitlines())
     free = 1024 * int(lines["MemAvailable"].split()[0])
     limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.exists() else "max"
-    return min(free, int(limit)) if limit.isdigit() else free
+    return min(free, int(limit) - _taken()) if limit.isdigit() else free
+
+
+def _taken() -> int:
+    """Return the bytes of its container that are taken for good: caches of files are not."""
+    lines = _CONTAINER_USE.read_text().splitlines() if _CONTAINER_USE.exists() else []
+    return sum(int(line.split()[1]) for line in lines if line.split()[0] in {"anon", "shmem"})
 
 
 def _too_large(place: FrozenPrefix, free: int, form: StateFormat) -> ConfigurationError:

@@ -371,7 +371,7 @@ def _largest_ratio(one: torch.Tensor | None, other: torch.Tensor | None) -> floa
 def _sums(model: torch.nn.Module) -> dict[str, float]:
     """Return a sum of every frozen parameter: writes past autograd's count of them show there."""
     return {
-        name: sum(map(_sum, stored_parts(parameter.detach())))
+        name: sum(_sum(part.detach()) for part in stored_parts(parameter))
         for name, parameter in model.named_parameters()
         if not parameter.requires_grad
     }

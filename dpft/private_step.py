@@ -232,6 +232,7 @@ class PrivateStep:
                 "would cost privacy that was not accounted for. Build a new PrivateStep."
             )
         with self._processes.ending():
+            self._processes.require_unchanged(self._engine.model)
             refuse_loaders(records)
             users = users_of(self._privacy, records, owners)
             whole = users if self._privacy.samples_users else None
@@ -383,7 +384,8 @@ class PrivateStep:
         try:
             yield from self._samples(sampler)
         except GeneratorExit:  # whoever loops leaves early
-            self._end()
+            if not self._processes.have_parted:  # else they were told otherwise
+                self._end()
             raise
         except BaseException:
             self._processes.abandon()

@@ -66,6 +66,33 @@ class Processes:
         """Whether there is anybody else."""
         return self.count > 1
 
+    @property
+    def have_parted(self) -> bool:
+        """Whether there were others, whose group this process has left."""
+        return self.are_several and not _is_initialised()
+
+    def require_unchanged(self, model: nn.Module) -> None:
+        """Raise if this process belongs to other processes than it did.
+
+        Args:
+            model: The model that they train.
+
+        Raises:
+            ConfigurationError: If a group was made since, or made anew.
+            LostProcessError: If this process left its run because something failed.
+
+        Privacy:
+            Nothing, no data touched. A process that took itself for the only one would train
+            for itself (`test_a_group_that_is_made_after_the_step_is_refused`).
+        """
+        now = joined(model)
+        if (now.rank, now.count) != (self.rank, self.count):
+            raise ConfigurationError(
+                f"Expected the {self.count} processes that there were when the step was made, got "
+                f"{now.count}. Each would train for itself, at the full cost. Make the group "
+                "before dpft.PrivateStep."
+            )
+
     def sum_on_lead(self, tensors: Iterable[torch.Tensor]) -> None:
         """Replace the lead's tensors by their sums over all processes.
 

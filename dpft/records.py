@@ -143,7 +143,8 @@ def _cheapest_bounds(descending: Sequence[int], performance: Performance) -> lis
             continue
         longest = descending[start]
         full = min(count, start + _most_records(longest, performance))
-        for end in (*drops[bisect_right(drops, start) : bisect_left(drops, full)], full):
+        within = range(bisect_right(drops, start), bisect_left(drops, full))
+        for end in (*_worth_padding(descending, drops, within, overhead), full):
             cost = costs[start] + overhead + (end - start) * longest
             if cost < costs.get(end, cost + 1):
                 costs[end], begins[end] = cost, start
@@ -151,6 +152,22 @@ def _cheapest_bounds(descending: Sequence[int], performance: Performance) -> lis
     while bounds[-1]:
         bounds.append(begins[bounds[-1]])
     return bounds[::-1]
+
+
+def _worth_padding(
+    descending: Sequence[int], drops: Sequence[int], within: range, overhead: int
+) -> Iterator[int]:
+    """Yield where a batch may end, while no part in the middle of it saves more than it costs.
+
+    What was not worth its padding is less so with more records: few ends are looked at, where all
+    of them would take time with the square of the number of lengths.
+    """
+    for place in within:
+        end, middle = drops[place], drops[(within.start + place) // 2]
+        longest = descending[drops[within.start] - 1]  # of the batch: nothing drops before
+        if (end - middle) * (longest - descending[middle]) > overhead:
+            return
+        yield end
 
 
 def _most_records(longest: int, performance: Performance) -> int:
@@ -191,9 +208,13 @@ def user_batches(lengths: Sequence[Sequence[int]], performance: Performance) -> 
 
 
 def length_of(row: Row) -> int:
-    """Return the number of tokens of an encoded row, 1 if it has no `input_ids`."""
-    ids = row.get("input_ids")
-    return len(ids) if isinstance(ids, Sequence) else 1
+    """Return the number of tokens of an encoded row, 1 if it has no `input_ids`.
+
+    They may be a list, an array or a tensor.
+    """
+    ids: Any = row.get("input_ids")
+    has_length = isinstance(ids, Sequence) or getattr(ids, "ndim", 0) > 0
+    return len(ids) if has_length else 1
 
 
 Collate = Callable[[Sequence[Row]], Mapping[str, torch.Tensor]]

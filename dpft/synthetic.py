@@ -16,6 +16,7 @@ __all__ = ["synthetic_rows"]
 _LENGTHS = (7, 11, 4)  # three different ones, unsorted, so that two records are padded
 _IDS = ("input_ids", "decoder_input_ids")
 _ZEROS = ("token_type_ids",)
+_SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id")  # a number, or several
 _ONES = ("attention_mask", "decoder_attention_mask")
 
 
@@ -65,8 +66,9 @@ def _row(
 
 
 def _tokens(config: Any, length: int, generator: torch.Generator) -> list[int]:
+    named = [getattr(config, name, None) for name in _SPECIAL]
     special = {
-        getattr(config, name, None) for name in ("pad_token_id", "bos_token_id", "eos_token_id")
+        token for one in named for token in (one if isinstance(one, (list, tuple)) else [one])
     }
     drawn: list[int] = []
     while len(drawn) < length:

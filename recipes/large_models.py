@@ -4,6 +4,7 @@ The bits are those of torchao and bitsandbytes. Only their weight-only kinds are
 are widened before they meet records, so that no scale is taken from several of them.
 """
 
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -11,11 +12,21 @@ from typing import Any
 from dpft.errors import ConfigurationError
 from dpft.recipes.config.schema import Architecture, QuantisationName, TrainSettings
 
-__all__ = ["HEADS", "large_model_problems", "quantisation_config", "save_memory"]
+__all__ = [
+    "HEADS",
+    "large_model_problems",
+    "nothing_rounded",
+    "quantisation_config",
+    "refuse_wrongly_rounded",
+    "rounded_weights",
+    "save_memory",
+]
 
 HEADS = (
     "classification_head",
     "classifier",
+    "cls",
+    "embed_out",
     "lm_head",
     "pre_classifier",
     "qa_outputs",
@@ -109,6 +120,81 @@ def quantisation_config(architecture: Architecture) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=getattr(torch, architecture.dtype.value),
     )
+
+
+def rounded_weights(model: Any, quantisation: QuantisationName) -> list[Any]:
+    """Return the weights that the libraries would round, [outputs, inputs] each.
+
+    Args:
+        model: A model of transformers, before that.
+        quantisation: How weights are to be stored.
+
+    Privacy:
+        Nothing, no data touched (`test_what_is_foreseen_to_be_rounded_is_what_is_rounded`).
+    """
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    kept = [*HEADS, *(getattr(model, "_keep_in_fp32_modules", None) or ())]
+    weights = []
+    for name, module in model.named_modules():
+        turned = quantisation is QuantisationName.INT4 and isinstance(module, Conv1D)
+        asked = name if quantisation is QuantisationName.INT4 else f"{name}.weight"  # as they ask
+        if (turned or type(module) is nn.Linear) and should_convert_module(asked, kept):
+            weights.append(module.weight.T if turned else module.weight)
+    return weights
+
+
+def refuse_wrongly_rounded(model: Any, architecture: Architecture) -> None:
+    """Raise if a model that was to be rounded is not, or if what writes its texts is.
+
+    Args:
+        model: A model of transformers, as it was loaded.
+        architecture: How it was to be loaded.
+
+    Raises:
+        ConfigurationError: If no weight is stored in fewer bits, or the output layer is.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    asked = architecture.quantisation
+    if asked is QuantisationName.NONE:
+        return
+    if next(_rounded(model), None) is None:
+        raise ConfigurationError(nothing_rounded(model, asked))
+    output = model.get_output_embeddings()
+    if output is not None and next(_rounded(output), None) is not None:
+        raise ConfigurationError(
+            f"Expected architecture.quantisation={asked.value} to leave the output layer of "
+            f"{type(model).__name__} as it is. It is rounded: its name is not known here. Set "
+            "architecture.quantisation=none."
+        )
+
+
+def nothing_rounded(model: Any, asked: QuantisationName) -> str:
+    """Return what is said of a model of which nothing can be rounded.
+
+    Args:
+        model: A model of transformers.
+        asked: How weights were to be stored.
+
+    Privacy:
+        Nothing, no data touched.
+    """
+    return (
+        f"Expected architecture.quantisation={asked.value} to round weights of "
+        f"{type(model).__name__}. It has none that the library knows; that of int8 leaves "
+        "the layers of GPT-2 and its kin, Conv1D, as they are. Set "
+        "architecture.quantisation=int4 for these, none for others."
+    )
+
+
+def _rounded(model: Any) -> Iterator[Any]:
+    from dpft.fingerprint import stored_parts
+
+    return (each for each in model.parameters() if len(stored_parts(each)) > 1)
 
 
 def save_memory(model: Any, architecture: Architecture) -> None:

@@ -30,7 +30,11 @@ from dpft.recipes.infilling.encoding import (
     word_tokens,
 )
 from dpft.recipes.infilling.wording import Wording, checked_wording
-from dpft.recipes.large_models import quantisation_config, save_memory
+from dpft.recipes.large_models import (
+    quantisation_config,
+    refuse_wrongly_rounded,
+    save_memory,
+)
 from dpft.recipes.tasks import Row, Task
 from dpft.recipes.tasks.traits import TaskKind, traits_of
 from dpft.recipes.text_targets import encode_text_targets
@@ -253,6 +257,7 @@ def load(
         encodes = bool(config.is_encoder_decoder)
         auto = auto_class(pooling, kind, architecture.family, has_encoder=encodes)
         model = _model(path, auto, config, architecture)
+        refuse_wrongly_rounded(model, architecture)
         save_memory(model, architecture)
     model.name_or_path = model.config.name_or_path = name  # as artefacts call the base model
     tokenizer.name_or_path = name

@@ -19,6 +19,7 @@ from dpft.engine.probe import Recorder, kind_of_batch, probe
 from dpft.engine.record_gradients import RecordGradients
 from dpft.engine.refusals import refuse_records_without_weights, refuse_unsupported
 from dpft.engine.sites import SiteTable
+from dpft.engine.snapshot import Snapshot
 from dpft.engine.tracked import Expression, TrackedParameter, mark
 from dpft.errors import BrokenGuaranteeError
 
@@ -48,7 +49,7 @@ class Engine:
         refuse_unsupported(model)
         self.model = model
         self.loss = loss
-        self.parameters = _trainable(model)
+        self.parameters = _trainable(Snapshot.of(model))
         self.precisions = {parameter.dtype for parameter in model.parameters()}
         self._tables: dict[object, SiteTable] = {}
         self._keys: dict[object, int] = {}
@@ -69,14 +70,18 @@ class Engine:
             BrokenGuaranteeError: If a gradient by-passed the engine.
             UnsupportedError: If an operation's per-record gradient cannot be shown to be exact.
         """
-        self.refuse_changed_model()
+        before = Snapshot.of(self.model)
+        self._refuse_changed_model(before)
         refuse_records_without_weights(self.parameters, batch)
         batch_size = batch_size_of(batch)
-        table = self._table(batch)
-        buffers = self._copy_of_buffers()
-        versions = self._versions()
-        with self._attached() as interception:
-            state = StepState(batch_size, self.parameters, table)
+        key = (kind_of_batch(batch), before.modes)
+        if key not in self._tables:
+            self._tables[key] = probe(self.model, self.loss, batch, self._recording)
+            before = Snapshot.of(self.model)  # a first run may register buffers
+        buffers = {name: buffer.clone() for name, buffer in before.buffers.items()}
+        versions = _versions(before)
+        with self._attached(before) as interception:
+            state = StepState(batch_size, self.parameters, self._tables[key])
             interception.state = state
             with torch.enable_grad():
                 losses = self.loss(self.model, batch)
@@ -88,46 +93,14 @@ class Engine:
                         self._refuse_bypass("after")
                         gradients = state.finish()
         self.precisions |= state.precisions
-        self._refuse_changed(buffers)
-        self._refuse_written(versions)
+        after = Snapshot.of(self.model)
+        _refuse_changed(buffers, after.buffers)
+        _refuse_written(versions, _versions(after))
         return gradients
 
     def knows(self, batch: _Batch) -> bool:
         """Return whether a batch is of a kind that was run before, so that no probe is due."""
         return (kind_of_batch(batch), modes_of(self.model)) in self._tables
-
-    def _copy_of_buffers(self) -> dict[str, torch.Tensor]:
-        return {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-
-    def _refuse_changed(self, before: dict[str, torch.Tensor]) -> None:
-        now = dict(self.model.named_buffers())
-        changed = sorted(
-            name
-            for name in now.keys() | before.keys()
-            if name not in now or name not in before or not torch.equal(now[name], before[name])
-        )
-        for name in changed:
-            if name in now and name in before and now[name].shape == before[name].shape:
-                now[name].copy_(before[name])
-        if changed:
-            raise BrokenGuaranteeError(
-                f"Expected the model's buffers to stay as they are, new or changed: {changed[:5]} "
-                "(changed ones are restored). Statistics of records kept in a buffer carry no "
-                "noise and would be saved with the model. Put the module into eval mode, or switch "
-                "its tracking off."
-            )
-
-    def _versions(self) -> dict[str, int]:
-        return {name: parameter._version for name, parameter in self.model.named_parameters()}  # noqa: SLF001 - torch's own count of writes
-
-    def _refuse_written(self, before: dict[str, int]) -> None:
-        written = sorted(name for name, count in self._versions().items() if before[name] != count)
-        if written:
-            raise BrokenGuaranteeError(
-                f"Expected no parameter to be written to during a pass, got {written[:5]}. What "
-                "records leave in a parameter carries no noise and would be saved with the model. "
-                "Let the forward pass write to no parameter."
-            )
 
     def refuse_changed_model(self) -> None:
         """Raise unless the model is as it was when the engine was made, and holds no gradient.
@@ -136,7 +109,10 @@ class Engine:
             BrokenGuaranteeError: If its trainable parameters changed, or one holds a gradient.
             UnsupportedError: If it is in a state that cannot be clipped exactly.
         """
-        now = _trainable(self.model)
+        self._refuse_changed_model(Snapshot.of(self.model))
+
+    def _refuse_changed_model(self, snapshot: Snapshot) -> None:
+        now = _trainable(snapshot)
         if now.keys() != self.parameters.keys() or any(
             now[name] is not parameter for name, parameter in self.parameters.items()
         ):
@@ -146,7 +122,7 @@ class Engine:
                 f"{changed[:5]}. Their gradients would by-pass clipping. Build a new step after "
                 "changing the model."
             )
-        refuse_unsupported(self.model)
+        refuse_unsupported(self.model, snapshot.modules)
         self._refuse_bypass("before")
 
     def _refuse_bypass(self, when: str) -> None:
@@ -160,23 +136,17 @@ class Engine:
                 "Call zero_grad(set_to_none=True) before, and do not call backward yourself."
             )
 
-    def _table(self, batch: _Batch) -> SiteTable:
-        key = (kind_of_batch(batch), modes_of(self.model))
-        if key not in self._tables:
-            self._tables[key] = probe(self.model, self.loss, batch, self._recording)
-        return self._tables[key]
-
     @contextmanager
     def _recording(self, recorder: Recorder) -> Iterator[None]:
-        with self._attached() as interception:
+        with self._attached(Snapshot.of(self.model)) as interception:
             interception.recorder = recorder
             with intercept_functions(recorder.taint):
                 yield
 
     @contextmanager
-    def _attached(self) -> Iterator[Interception]:
+    def _attached(self, snapshot: Snapshot) -> Iterator[Interception]:
         names = {id(parameter): name for name, parameter in self.parameters.items()}
-        buffers = {id(buffer) for buffer in self.model.buffers()}
+        buffers = {id(buffer) for buffer in snapshot.buffers.values()}
         interception = Interception(names, self._keys, buffers)
         try:
             for name, parameter in self.parameters.items():
@@ -216,8 +186,8 @@ def batch_size_of(batch: _Batch) -> int:
     return next(size for size in known if size is not None)
 
 
-def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+def _trainable(snapshot: Snapshot) -> dict[str, nn.Parameter]:
+    named = {name: p for name, p in snapshot.parameters.items() if p.requires_grad}
     if not named:
         raise BrokenGuaranteeError(
             "Expected at least one trainable parameter, got none. There is nothing to train. "
@@ -243,6 +213,38 @@ def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
             "parameters plain; pass them as ignored parameters to FSDP2."
         )
     return named
+
+
+def _versions(snapshot: Snapshot) -> dict[str, int]:
+    return {name: parameter._version for name, parameter in snapshot.parameters.items()}  # noqa: SLF001 - torch's own count of writes
+
+
+def _refuse_changed(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor]) -> None:
+    changed = sorted(
+        name
+        for name in now.keys() | before.keys()
+        if name not in now or name not in before or not torch.equal(now[name], before[name])
+    )
+    for name in changed:
+        if name in now and name in before and now[name].shape == before[name].shape:
+            now[name].copy_(before[name])
+    if changed:
+        raise BrokenGuaranteeError(
+            f"Expected the model's buffers to stay as they are, new or changed: {changed[:5]} "
+            "(changed ones are restored). Statistics of records kept in a buffer carry no noise "
+            "and would be saved with the model. Put the module into eval mode, or switch its "
+            "tracking off."
+        )
+
+
+def _refuse_written(before: dict[str, int], now: dict[str, int]) -> None:
+    written = sorted(name for name, count in now.items() if before[name] != count)
+    if written:
+        raise BrokenGuaranteeError(
+            f"Expected no parameter to be written to during a pass, got {written[:5]}. What "
+            "records leave in a parameter carries no noise and would be saved with the model. "
+            "Let the forward pass write to no parameter."
+        )
 
 
 def _check_losses(losses: object, batch_size: int) -> None:

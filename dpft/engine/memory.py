@@ -4,7 +4,8 @@ import torch
 
 __all__ = ["ran_out_of_memory"]
 
-_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")  # torch's, on the CPU
+# Of torch on the CPU, and of the libraries under it on an accelerator.
+_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -82,7 +82,7 @@ class LeafGradients:
                 outer.add_weighted(factors_B, raw_sum)
             return
         rows = _rows(self.full).to(raw_sum.dtype)
-        rows = torch.where((factors_B > 0).unsqueeze(1), rows, torch.zeros_like(rows))
+        rows = rows.masked_fill(~(factors_B > 0).unsqueeze(1), 0.0)
         raw_sum += (factors_B.to(rows.dtype) @ rows).view_as(raw_sum)
 
 

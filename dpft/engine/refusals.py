@@ -6,7 +6,7 @@ library that is not installed need not be imported.
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,11 +46,14 @@ _COUPLING_FOLDERS = ("torch.ao.nn.quantized.dynamic", "transformer_engine.")
 _QUANTISED_ACTIVATIONS = "LinearActivationQuantizedTensor"
 
 
-def refuse_unsupported(model: nn.Module) -> None:
+def refuse_unsupported(
+    model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None = None
+) -> None:
     """Raise if the model contains what cannot be clipped exactly.
 
     Args:
         model: The model in the state in which it will train.
+        modules: All its modules by name as they are now, if they were just listed; unset: listed.
 
     Raises:
         UnsupportedError: Naming the module, the reason and the remedy.
@@ -58,12 +61,12 @@ def refuse_unsupported(model: nn.Module) -> None:
     Privacy:
         Fails closed before any record is touched (`tests/dpft/engine/test_refused_by_name.py`).
     """
-    for name, module in model.named_modules():
-        where = f"module {name or '(the model itself)'} of type {type(module).__name__}"
-        _refuse_wrapper(where, module)
-        _refuse_coupling(where, module)
-        _refuse_offloaded(where, module, model)
-        _refuse_inactive_adapter(where, module)
+    for name, module in model.named_modules() if modules is None else modules:
+        reasons = _reasons(type(module).__mro__)
+        _refuse_wrapper(name, module, reasons)
+        _refuse_coupling(name, module, reasons)
+        _refuse_offloaded(name, module, model)
+        _refuse_inactive_adapter(name, module)
 
 
 def refuse_records_without_weights(
@@ -153,41 +156,48 @@ def refuse_other_parameters(optimizer: Any, trained: Mapping[str, nn.Parameter])
         )
 
 
+def _where(name: str, module: nn.Module) -> str:
+    return f"module {name or '(the model itself)'} of type {type(module).__name__}"
+
+
 @functools.cache  # asked of every module on every pass
-def _reason(table: str, ancestors: tuple[type, ...]) -> str | None:
-    """Return the reason of the nearest ancestor in a table, None if there is none."""
-    reasons = _REASONS[table]
+def _reasons(ancestors: tuple[type, ...]) -> Mapping[str, str]:
+    """Return by table the reason of the nearest ancestor in it; tables without one are absent."""
     names = [kind.__name__ for kind in ancestors]
-    return next((reasons[name] for name in names if name in reasons), None)
+    return {
+        table: next(reasons[name] for name in names if name in reasons)
+        for table, reasons in _REASONS.items()
+        if not reasons.keys().isdisjoint(names)
+    }
 
 
-def _refuse_wrapper(where: str, module: nn.Module) -> None:
-    reason = _reason("wrapped", type(module).__mro__)
+def _refuse_wrapper(name: str, module: nn.Module, reasons: Mapping[str, str]) -> None:
+    reason = reasons.get("wrapped")
     if getattr(module, "_compiled_call_impl", None) is not None:  # set by module.compile()
         reason = _COMPILED
     if getattr(module, "autograd_grad_sample_hooks", None):  # where opacus keeps its own
         reason = _ATTACHED
     if reason is not None:
         raise UnsupportedError(
-            f"Expected an unwrapped model, got {where}: {reason}. Pass the plain model."
+            f"Expected an unwrapped model, got {_where(name, module)}: {reason}. Pass the plain "
+            "model."
         )
 
 
-def _refuse_coupling(where: str, module: nn.Module) -> None:
-    reason = _reason("coupling", type(module).__mro__) or _quantised_activations(module)
+def _refuse_coupling(name: str, module: nn.Module, reasons: Mapping[str, str]) -> None:
+    reason = reasons.get("coupling") or _quantised_activations(module, reasons.get("outliers"))
     if reason is None and module.training:
-        reason = _reason("coupling in training", type(module).__mro__)
+        reason = reasons.get("coupling in training")
     if reason is not None:
         raise UnsupportedError(
-            f"Expected records to be independent, got {where}: {reason}. Replace it: batch norm "
-            "by LayerNorm or GroupNorm (or put it into eval mode), quantised activations by "
-            "weight-only quantisation."
+            f"Expected records to be independent, got {_where(name, module)}: {reason}. Replace "
+            "it: batch norm by LayerNorm or GroupNorm (or put it into eval mode), quantised "
+            "activations by weight-only quantisation."
         )
 
 
-def _quantised_activations(module: nn.Module) -> str | None:
+def _quantised_activations(module: nn.Module, outliers: str | None) -> str | None:
     """Return why a module's quantised activations couple records, None if they do not."""
-    outliers = _reason("outliers", type(module).__mro__)
     if outliers is not None:
         threshold = getattr(getattr(module, "state", None), "threshold", None)
         return None if threshold == 0 else outliers
@@ -200,7 +210,7 @@ def _quantised_activations(module: nn.Module) -> str | None:
     return None
 
 
-def _refuse_offloaded(where: str, module: nn.Module, model: nn.Module) -> None:
+def _refuse_offloaded(name: str, module: nn.Module, model: nn.Module) -> None:
     hook = vars(module).get("_hf_hook")  # accelerate's; a sequence of hooks has them in hooks
     hooks = [] if hook is None else [hook, *getattr(hook, "hooks", ())]
     offloads = any(getattr(each, "offload", False) for each in hooks)
@@ -211,22 +221,23 @@ def _refuse_offloaded(where: str, module: nn.Module, model: nn.Module) -> None:
             continue
         if offloads or (parameter.is_meta and not all(p.is_meta for p in model.parameters())):
             raise UnsupportedError(
-                f"Expected trainable parameters to stay in memory, got {where}: they are offloaded "
-                "or on the meta device, so that the tensors that meet records are not those that "
-                "are trained. Keep trainable parameters on one device; offload frozen ones only."
+                f"Expected trainable parameters to stay in memory, got {_where(name, module)}: "
+                "they are offloaded or on the meta device, so that the tensors that meet records "
+                "are not those that are trained. Keep trainable parameters on one device; offload "
+                "frozen ones only."
             )
 
 
-def _refuse_inactive_adapter(where: str, module: nn.Module) -> None:
+def _refuse_inactive_adapter(name: str, module: nn.Module) -> None:
     if not hasattr(module, "adapter_layer_names"):  # PEFT's tuner layers have it
         return
     if getattr(module, "merged", False):
         raise UnsupportedError(
-            f"Expected adapters that are not merged, got {where}. Merged adapters are by-passed "
-            "and receive no gradient. Call unmerge_adapter()."
+            f"Expected adapters that are not merged, got {_where(name, module)}. Merged adapters "
+            "are by-passed and receive no gradient. Call unmerge_adapter()."
         )
     if getattr(module, "disable_adapters", False):
         raise UnsupportedError(
-            f"Expected adapters that are enabled, got {where}. Disabled adapters receive no "
-            "gradient. Call enable_adapter_layers()."
+            f"Expected adapters that are enabled, got {_where(name, module)}. Disabled adapters "
+            "receive no gradient. Call enable_adapter_layers()."
         )

@@ -18,6 +18,7 @@ from dpft.recipes.planning.forecast import Forecast, forecast
 from dpft.recipes.planning.plan import with_placeholders
 from dpft.recipes.planning.shapes import SHAPES, shape_config
 from dpft.recipes.tasks import build_task
+from dpft.recipes.tasks.traits import traits_of
 
 __all__ = ["main"]
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     memory = _number("memory_gib", arguments.memory_gib)
     settings = compose_settings(with_placeholders(arguments.overrides))
     _refuse_other_family(settings)
+    _refuse_labels_of_records(settings)
     config = _config(arguments.shape, settings)
     found = forecast(settings, config, _speed(arguments.flops, settings))
     print(_as_json(found, memory) if arguments.json else _as_text(found, settings, memory))
@@ -117,6 +119,14 @@ def _refuse_other_family(settings: TrainSettings) -> None:
         )
 
 
+def _refuse_labels_of_records(settings: TrainSettings) -> None:
+    if traits_of(build_task(settings.task)).declared_public:
+        raise ConfigurationError(
+            "Expected task.labels to be given in a dry run. They would be read off the training "
+            "file, and no record is read here. Set task.labels to the names of the classes."
+        )
+
+
 def _as_json(found: Forecast, memory: float | None) -> str:
     fields = dataclasses.asdict(found)
     fields["memory"] |= {"at_rest": found.memory.at_rest, "peak": found.memory.peak}
@@ -143,7 +153,7 @@ def _as_text(found: Forecast, settings: TrainSettings, memory: float | None) -> 
             *(f"{name:<{width}}  {value}" for name, value in rows.items()),
             "",
             "Assumed:",
-            *(f"- {sentence}" for sentence in _assumptions(settings)),
+            *(f"- {sentence}" for sentence in _assumptions(found, settings)),
         ]
     )
 
@@ -169,8 +179,9 @@ def _verdict(found: Forecast, memory: float) -> dict[str, str]:
     return {f"{memory:g} GiB": f"{fits}; about {most} records of this length fit at a time"}
 
 
-def _assumptions(settings: TrainSettings) -> list[str]:
-    said = [_LONGEST, _FUSED, _DEEP, _NOT_COUNTED, _TIME]
+def _assumptions(found: Forecast, settings: TrainSettings) -> list[str]:
+    deep = [_DEEP] if found.in_proportion else []
+    said = [_LONGEST, _FUSED, *deep, _NOT_COUNTED, _TIME]
     architecture = settings.architecture
     if architecture.quantisation is not QuantisationName.NONE:
         said.append(

@@ -67,6 +67,7 @@ class Forecast:
         flops: Floating-point operations of the matrix products of one physical batch.
         expected_batch_size: Mean number of records of a step.
         flops_per_second: That the machine sustains; None if it is not known.
+        in_proportion: Whether two short stacks were followed instead of the whole.
 
     Privacy:
         Nothing, no data touched.
@@ -80,6 +81,7 @@ class Forecast:
     flops: float
     expected_batch_size: int
     flops_per_second: float | None = None
+    in_proportion: bool = False
 
     @property
     def flops_per_step(self) -> float:
@@ -131,6 +133,7 @@ def forecast(
         flops=costs.flops,
         expected_batch_size=settings.privacy.expected_batch_size,
         flops_per_second=flops_per_second,
+        in_proportion=costs.in_proportion,
     )
 
 

@@ -17,11 +17,12 @@ from dpft import adapters
 from dpft.adapting import adapted
 from dpft.clipping import ClippedSum
 from dpft.engine.attachment import Engine, PerRecordLoss
+from dpft.errors import ConfigurationError
 from dpft.losses import Pooling
 from dpft.privacy import ClippingStyle
 from dpft.recipes.assembly import loss_of
-from dpft.recipes.config.schema import TrainSettings
-from dpft.recipes.large_models import HEADS, save_memory
+from dpft.recipes.config.schema import QuantisationName, TrainSettings
+from dpft.recipes.large_models import nothing_rounded, rounded_weights, save_memory
 from dpft.recipes.models import LoadedModel, auto_class, fit_config, quiet_peft
 from dpft.recipes.planning.tally import Tally, fused_attention
 from dpft.recipes.tasks import Task, build_task
@@ -40,7 +41,7 @@ class Costs:
 
     Args:
         frozen: Entries of frozen weights.
-        linear: Those of them in linear layers that are not heads: what quantisation rounds.
+        linear: Those of them that quantisation rounds, if it was asked for.
         rows: Output channels of these.
         largest: Entries of the largest of these.
         trained: Entries of trained weights.
@@ -50,6 +51,7 @@ class Costs:
         kept_bytes: Of these, what is still held at the end of the backward pass: gradients of
             records.
         flops: Floating-point operations of matrix products, forward and backward.
+        in_proportion: Whether two short stacks were followed instead of the whole.
 
     Privacy:
         Nothing, no data touched.
@@ -65,6 +67,7 @@ class Costs:
     peak_bytes: float
     kept_bytes: float
     flops: float
+    in_proportion: bool = False
 
 
 def costs_of(settings: TrainSettings, config: Any, shape: tuple[int, int]) -> Costs:
@@ -79,22 +82,43 @@ def costs_of(settings: TrainSettings, config: Any, shape: tuple[int, int]) -> Co
         The costs of the whole model.
 
     Raises:
+        ConfigurationError: If quantisation was asked for and would round nothing.
         UnsupportedError: If the engine refuses the model.
 
     Privacy:
         Nothing, no data touched (`tests/recipes/planning/test_trial.py`).
     """
-    depth = _depth(config)
+    depth = None if _chooses_blocks(settings) else _depth(config)
     if depth is None or depth <= max(_DEPTHS):
         return _costs(settings, config, shape)
     low, high = (_costs(settings, _of_depth(config, few), shape) for few in _DEPTHS)
-    return _extended(low, high, (depth - _DEPTHS[0]) / (_DEPTHS[1] - _DEPTHS[0]))
+    found = _extended(low, high, (depth - _DEPTHS[0]) / (_DEPTHS[1] - _DEPTHS[0]))
+    model = _with_adapter(settings, _shapes_of(settings, build_task(settings.task), config))
+    # blocks that differ in a way that no configuration says
+    alike = (found.frozen, found.trained) == _entries(model)
+    return found if alike else _costs(settings, config, shape)
+
+
+def _chooses_blocks(settings: TrainSettings) -> bool:
+    """Return whether an adapter may stand in some blocks only."""
+    options = settings.adapter_options()
+    named = options.get("target_modules") or ()
+    return options.get("layers_to_transform") is not None or any(
+        part.isdecimal() for name in named for part in name.split(".")
+    )
+
+
+def _entries(model: nn.Module) -> tuple[int, int]:
+    """Return how many weights are frozen, and how many are trained."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return sum(p.numel() for p in model.parameters()) - trained, trained
 
 
 def _extended(low: Costs, high: Costs, steps: float) -> Costs:
     """Return the costs of a taller stack: every further block adds the same."""
     one, other = dataclasses.asdict(low), dataclasses.asdict(high)
-    found = Costs(**{name: one[name] + (other[name] - one[name]) * steps for name in one})
+    taller = {name: one[name] + (other[name] - one[name]) * steps for name in one}
+    found = Costs(**taller | {"in_proportion": True})
     # The most is held where the backward pass begins, or, if gradients of records outweigh the
     # activations that they replace, where it ends: that grows with what is kept.
     at_the_end = found.kept_bytes + low.peak_bytes - low.kept_bytes
@@ -123,11 +147,12 @@ def _of_depth(config: Any, depth: int) -> Any:
 def _costs(settings: TrainSettings, config: Any, shape: tuple[int, int]) -> Costs:
     task = build_task(settings.task)
     loaded = _shapes_of(settings, task, config)
-    linear = [w.numel() for w in _rounded(loaded.model)]
-    rows = sum(w.shape[0] for w in _rounded(loaded.model))
+    rounded = _rounded(settings, loaded.model)
+    linear = [w.numel() for w in rounded]
+    rows = sum(w.shape[0] for w in rounded)
     model = _with_adapter(settings, loaded)
     trained = [p for p in model.parameters() if p.requires_grad]
-    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    frozen, entries = _entries(model)
     loss = loss_of(loaded, settings.architecture.label_smoothing)
     passed = _pass(model, loss, lambda few: _batch(loaded, few), shape)
     return Costs(
@@ -135,9 +160,12 @@ def _costs(settings: TrainSettings, config: Any, shape: tuple[int, int]) -> Cost
         linear=sum(linear),
         rows=rows,
         largest=max(linear, default=0),
-        trained=sum(p.numel() for p in trained),
+        trained=entries,
         trained_bytes=sum(p.numel() * p.element_size() for p in trained),
-        **passed,
+        activation_bytes=passed["activation_bytes"],
+        peak_bytes=passed["peak_bytes"],
+        kept_bytes=passed["kept_bytes"],
+        flops=passed["flops"],
     )
 
 
@@ -157,13 +185,15 @@ def _shapes_of(settings: TrainSettings, task: Task, config: Any) -> LoadedModel:
     return LoadedModel(model, None, pooling, architecture.max_length, kind)
 
 
-def _rounded(model: nn.Module) -> list[torch.Tensor]:
-    """Return the weights that quantisation rounds."""
-    return [
-        module.weight
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] not in HEADS
-    ]
+def _rounded(settings: TrainSettings, model: nn.Module) -> list[torch.Tensor]:
+    """Return the weights that quantisation rounds; nothing if it was not asked for."""
+    asked = settings.architecture.quantisation
+    if asked is QuantisationName.NONE:
+        return []
+    found = rounded_weights(model, asked)
+    if not found:
+        raise ConfigurationError(nothing_rounded(model, asked))
+    return found
 
 
 def _with_adapter(settings: TrainSettings, loaded: LoadedModel) -> nn.Module:
@@ -201,16 +231,19 @@ def _pass(
     few, batch = batch_of(_FEW), batch_of(shape)
     tally = Tally([*model.parameters(), *model.buffers(), *few.values(), *batch.values()])
     noted: list[int] = []
+    counts = False
 
     def noting(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         losses = loss(model, batch)
-        noted.append(tally.settled())
+        if counts:  # settling is slow
+            noted.append(tally.settled())
         return losses
 
     with fused_attention(), tally:
         engine = Engine(model, noting)
         total = ClippedSum(engine.parameters, ClippingStyle.FLAT, 1.0)
         engine.gradients(few)  # finds the records' dimensions, which is no part of a step
+        counts = True
         tally.start_over()
         gradients = engine.gradients(batch)
         kept = tally.settled()

@@ -7,6 +7,7 @@ until one fails. FOLDER/<rank>.pt holds what a process has seen; one that was ki
 A process that hangs is killed, which shows as `hung`.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from dpft.charges import ChargesFile
 from dpft.loop import LoopParts
 from dpft.performance import Performance
 from dpft.private_step import PrivateStep, StepSettings
+from dpft.progress import Progress
 from dpft.randomness import PinnedRandomness
 from dpft.sampling import PoissonSampler
 from dpft.training import FitOptions
@@ -146,13 +148,19 @@ def whole_run(job: Mapping[str, Any], rank: int, folder: Path) -> dict[str, Any]
     """Let `fit` do everything, in the folder of the job."""
     watch(job, rank, folder)
     told: list[int] = []
+
+    def tell(progress: Progress) -> None:
+        told.append(progress.step)
+        if progress.step == job.get("told_off_at"):
+            raise ValueError("no such step")
+
     result = dpft.fit(
         Model(seed=0),
         rows(job.get("records", 12)),
         loss=loss,
         privacy=privacy(job),
         out=None if job.get("out") is None else folder / job["out"],
-        on_step=lambda progress: told.append(progress.step),
+        on_step=tell,
         options=FitOptions(
             step=settings(job),
             resume=job.get("resume", False),
@@ -233,6 +241,8 @@ def main() -> None:
     count, folder, jobs = int(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     store = _launcher(count) if jobs[0].get("launched") else None
+    if any(job.get("sharded") for job in jobs):  # once, before the forks
+        importlib.import_module("torch.distributed.fsdp")
     children = {}
     for rank in range(count):
         child = os.fork()

@@ -127,7 +127,7 @@ def test_with_the_head_alone_in_training_all_blocks_are_passed_over(
     assert torch.allclose(loss(model, cached), losses(model, batch), atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+@pytest.mark.parametrize("architecture", ["bert", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_activation_checkpointing_gives_the_same_gradients(
     architecture: str,
     build: Build,
@@ -261,3 +261,33 @@ def test_catching_states_leaves_the_generators_as_they_were(
     before = torch.get_rng_state()
     frozen_blocks(model, losses, texts()).raw_states(losses, texts())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Writing(nn.Module):
+    """Hands hidden states on, and writes their mean down."""
+
+    def __init__(self, width: int, into: str) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.double))
+        self.weight = nn.Parameter(torch.zeros(width, dtype=torch.double), requires_grad=False)
+        self.into = into
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            getattr(self, self.into).copy_(hidden.mean((0, 1)))
+        return hidden
+
+
+@pytest.mark.parametrize("into", ["mean", "weight"])
+def test_a_frozen_block_that_writes_records_down_is_refused(
+    into: str, build: Build, texts: Texts, losses: PerRecordLoss
+) -> None:
+    model = upper(build, "bert")
+    below = model.get_submodule("bert.embeddings.dropout")
+    writing = Writing(model.config.hidden_size, into)
+    model.bert.embeddings.dropout = nn.Sequential(below, writing)
+    blocks = frozen_blocks(model, losses, texts())
+    for attempt in (blocks.raw_states, blocks.refuse_randomness):
+        with pytest.raises(BrokenGuaranteeError, match=f"write nothing down.*{into}"):
+            attempt(losses, texts())
+    assert not writing.mean.any()

@@ -59,6 +59,7 @@ class Case:
     privacy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dropout: float = 0.0
     cut: int = 6
+    synthetic: Sequence[Row] | None = None
 
     def step(self, build: Build) -> PrivateStep:
         model = upper(build, self.dropout)
@@ -66,7 +67,7 @@ class Case:
         privacy = dpft.Privacy(**{**fields, "delta": 1e-3, **self.privacy})
         trained = [p for p in model.parameters() if p.requires_grad]
         performance = Performance(frozen_prefix=self.place, max_physical_batch=self.cut)
-        settings = StepSettings(performance=performance, randomness=PinnedRandomness(2))
+        settings = StepSettings(performance, PinnedRandomness(2), self.synthetic)
         optimizer = torch.optim.SGD(trained, lr=0.1)
         return PrivateStep(model, optimizer, privacy, self.loss, settings)
 
@@ -78,7 +79,10 @@ class Case:
         return torch.cat([p.detach().flatten() for p in step._engine.parameters.values()])
 
 
-@pytest.mark.parametrize(("place", "cut"), [(KEPT[0], 18), (KEPT[1], 4)])
+@pytest.mark.parametrize(
+    ("place", "cut"),
+    [pytest.param(KEPT[0], 18, marks=pytest.mark.slow), (KEPT[1], 4)],
+)
 def test_the_cache_does_not_change_the_update(place: FrozenPrefix, cut: int, build: Build) -> None:
     without, cached = Case(cut=cut).released(build), Case(place, cut=cut).released(build)
     assert torch.allclose(cached, without, rtol=0, atol=1e-12)
@@ -93,6 +97,7 @@ def test_the_cache_does_not_change_the_update_of_users(build: Build) -> None:
     assert torch.allclose(cached, users.released(build), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_cache_does_not_change_a_run_that_is_not_private(build: Build) -> None:
     plain = Case(privacy={"noise_multiplier": None, "mode": "not_private"})
     cached = dataclasses.replace(plain, place=FrozenPrefix.MEMORY).released(build)
@@ -153,6 +158,65 @@ def test_records_that_change_from_step_to_step_are_refused(build: Build) -> None
         Case(FrozenPrefix.MEMORY, records=Changing(rows())).released(build)
 
 
+@pytest.mark.parametrize(
+    "field", ["attention_mask", pytest.param("token_type_ids", marks=pytest.mark.slow)]
+)
+def test_masks_and_types_of_tokens_that_change_are_refused(field: str, build: Build) -> None:
+    class Changing(list[Row]):
+        asked = 0
+
+        def __getitem__(self, index: Any) -> Any:
+            row = super().__getitem__(index)
+            Changing.asked += 1
+            mine = torch.tensor([Changing.asked % 7, *[1] * (len(row["input_ids"]) - 1)]) > 0
+            return {**row, field: mine.long().tolist()}
+
+    with pytest.raises(BrokenGuaranteeError, match="stay the same during a run"):
+        Case(FrozenPrefix.MEMORY, records=Changing(rows())).released(build)
+
+
+def test_records_that_grew_since_the_start_are_refused(build: Build) -> None:
+    records, step = rows(), Case(FrozenPrefix.MEMORY).step(build)
+    batches = step.batches(records, padded)
+    for index, row in enumerate(records):
+        longer = {name: [*row[name], 1] for name in ("input_ids", "attention_mask")}
+        records[index] = {**row, **longer}
+    with pytest.raises(BrokenGuaranteeError, match="stay the same during a run"):
+        step(next(batches))
+
+
+@pytest.mark.slow
+def test_tensors_as_rows_are_kept_like_lists(build: Build) -> None:
+    made = [{name: torch.tensor(value) for name, value in row.items()} for row in rows()]
+
+    def unpacked(chosen: Sequence[Row]) -> dict[str, torch.Tensor]:
+        return padded(
+            [{name: torch.as_tensor(v).tolist() for name, v in r.items()} for r in chosen]
+        )
+
+    case = Case(FrozenPrefix.MEMORY, records=made, collate=unpacked)
+    synthetic = rows()[1:4]
+    case = dataclasses.replace(case, synthetic=synthetic)
+    expected = dataclasses.replace(case, records=rows(), place=FrozenPrefix.OFF).released(build)
+    assert torch.allclose(case.released(build), expected, rtol=0, atol=1e-12)
+
+
+class Coupling(nn.Module):
+    """Adds to every record what stands before it in the batch; to the first one nothing."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        before = torch.cat([torch.zeros_like(hidden[:1]), hidden[:-1]])
+        return hidden + before.mean(1, keepdim=True)
+
+
+def test_frozen_blocks_that_couple_records_are_refused(build: Build) -> None:
+    step = Case(FrozenPrefix.MEMORY).step(build)
+    below = step._engine.model.get_submodule("bert.embeddings")
+    below.LayerNorm = nn.Sequential(below.LayerNorm, Coupling())
+    with pytest.raises(BrokenGuaranteeError, match="with and without kept states"):
+        next(step.batches(rows(), padded))
+
+
 def test_dropout_below_is_refused_before_the_first_step(build: Build) -> None:
     case = Case(FrozenPrefix.MEMORY, dropout=0.1)
     step = case.step(build)
@@ -197,6 +261,7 @@ def test_what_is_kept_is_deleted_at_the_end(build: Build) -> None:
     assert not any(step._cached.kept.has(list(range(RECORDS))))
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_the_same_with_and_without_the_cache(build: Build, tmp_path: Path) -> None:
     written = []
     for place in (FrozenPrefix.OFF, FrozenPrefix.DISK):

@@ -97,6 +97,8 @@ def test_free_memory_is_at_most_that_of_the_container(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     information, limit = tmp_path / "meminfo", tmp_path / "memory.max"
+    use = tmp_path / "memory.stat"
+    monkeypatch.setattr(frozen_prefix_storage, "_CONTAINER_USE", use)
     information.write_text("MemTotal:  900 kB\nMemAvailable:   700 kB\n")
     monkeypatch.setattr(frozen_prefix_storage, "_MEMORY_INFO", information)
     monkeypatch.setattr(frozen_prefix_storage, "_CONTAINER_LIMIT", limit)
@@ -106,6 +108,8 @@ def test_free_memory_is_at_most_that_of_the_container(
     assert free() == 700 * 1024
     limit.write_text("2048\n")
     assert free() == 2048
+    use.write_text("anon 1000\nfile 900\nshmem 40\n")
+    assert free() == 1008
 
 
 def test_no_file_has_a_name_once_it_is_open(
@@ -113,21 +117,50 @@ def test_no_file_has_a_name_once_it_is_open(
 ) -> None:
     private = tmp_path / "private"
     monkeypatch.setenv("DPFT_PRIVATE", str(private))
-    modes: list[int] = []
-    opened = torch.from_file
+    seen: list[tuple[int, int, list[Path]]] = []
+    reserve = os.posix_fallocate
 
-    def watched(path: str, **settings: Any) -> torch.Tensor:
-        places = (private, Path(path).parent, Path(path))
-        modes.extend(stat.S_IMODE(place.stat().st_mode) for place in places)
-        return opened(path, **settings)
+    def watched(descriptor: int, offset: int, size: int) -> None:
+        found = os.fstat(descriptor)
+        seen.append((stat.S_IMODE(found.st_mode), found.st_nlink, list(private.iterdir())))
+        reserve(descriptor, offset, size)
 
-    monkeypatch.setattr(torch, "from_file", watched)
-    kept = KeptStates(LENGTHS, FORM, FrozenPrefix.DISK)
-    assert modes == [0o700, 0o700, 0o600]
-    assert list(private.iterdir()) == []
+    monkeypatch.setattr(os, "posix_fallocate", watched)
+    old = os.umask(0)
+    try:
+        kept = KeptStates(LENGTHS, FORM, FrozenPrefix.DISK)
+    finally:
+        os.umask(old)
+    assert seen == [(0o600, 0, [])]  # before it holds anything
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
     kept.put([0], states(1, 3))
     assert torch.equal(kept.get([0], 3), states(1, 3))
     assert list(private.iterdir()) == []
+
+
+def test_a_refusal_of_the_disk_does_not_name_the_size(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DPFT_PRIVATE", str(tmp_path))
+    for tokens in (2**55, 2**58, 2**59):
+        with pytest.raises(ConfigurationError, match="bytes for every token") as refusal:
+            KeptStates([tokens], FORM, FrozenPrefix.DISK)
+        assert str(tokens * FORM.bytes_of_a_token) not in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_states_of_another_number_format_are_refused() -> None:
+    with pytest.raises(BrokenGuaranteeError, match=r"got torch\.bfloat16"):
+        KeptStates(LENGTHS, FORM, FrozenPrefix.MEMORY).put([0], states(1, 3).bfloat16())
+
+
+def test_processes_of_one_machine_share_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = sum(LENGTHS) * FORM.bytes_of_a_token
+    monkeypatch.setattr(frozen_prefix_storage, "_free_memory", lambda: 2 * needed)
+    KeptStates(LENGTHS, FORM, FrozenPrefix.MEMORY)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ConfigurationError, match="frozen_prefix=memory"):
+        KeptStates(LENGTHS, FORM, FrozenPrefix.MEMORY)
 
 
 def test_a_full_disk_is_refused_and_leaves_nothing(

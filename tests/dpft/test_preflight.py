@@ -203,6 +203,12 @@ def test_nan_fails_a_check() -> None:
     assert not Check("x", float("nan"), 1.0).passed
 
 
+def test_models_with_several_tokens_for_the_end_get_synthetic_rows() -> None:
+    config = BertConfig(vocab_size=6, eos_token_id=[1, 2], num_labels=2)
+    rows = synthetic_rows({"input_ids": [0]}, config, lengths=(30, 31))
+    assert {token for row in rows for token in row["input_ids"]} == {3, 4, 5}
+
+
 def test_synthetic_rows_read_no_value_of_the_template() -> None:
     other: Row = {"input_ids": [3] * 50, "attention_mask": [1] * 50, "labels": 0}
     assert synthetic_rows(TEMPLATE, CONFIG) == synthetic_rows(other, CONFIG)

@@ -39,8 +39,9 @@ USERS = ["a", "a", "b", "c", "c", "c", "d", "e", "f", "g", "g", "h"]
 class Group:
     """What the processes of one start have seen, by rank."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, said: str = "") -> None:
         assert not (folder / "hung").exists(), (folder / "hung").read_text()
+        self.said = said
         self.folder = folder
         self.seen = {int(path.stem): torch.load(path) for path in folder.glob("*.pt")}
 
@@ -66,8 +67,9 @@ def start(beside_everything: Callable[..., Any], tmp_path: Path) -> Callable[...
         place.mkdir(exist_ok=True)
         for stale in (*place.glob("*.pt"), *place.glob("store*")):
             stale.unlink()
-        assert beside_everything(code, count, place, json.dumps(jobs)).returncode == 0
-        return Group(place)
+        ended = beside_everything(code, count, place, json.dumps(jobs))
+        assert ended.returncode == 0
+        return Group(place, ended.stderr)
 
     return started
 
@@ -81,6 +83,10 @@ GOOD: dict[str, dict[str, Any]] = {
     "left early": {"seed": 7, "leave_at": {"0": 1, "1": 1}},
     "forgone": {"seed": 8, "forgo_at": {"0": 2}},
 }
+# No record is ever sampled, and the noise has a variance of 1.
+RARE: dict[str, Any] = {"num_records": 10**9, "expected_batch_size": 1, "steps": 50, "delta": 1e-12}
+GOOD["noise alone"] = {"seed": 11, "privacy": {**RARE, "noise_multiplier": 2.0, "clip_norm": 0.5}}
+GOOD["noise alone"]["momentum"] = 0.0
 GOOD = {name: {"kind": "step", **job} for name, job in GOOD.items()}
 
 
@@ -154,7 +160,7 @@ def test_all_processes_end_with_the_same_weights_and_steps(
     assert lead["steps"] == other["steps"]
     assert lead["epsilon"] == other["epsilon"]
     assert other["moments"] == 0  # one optimiser moves
-    assert lead["moments"] == 4
+    assert lead["moments"] == (0 if name == "noise alone" else 4)
 
 
 def test_a_run_that_the_lead_forgoes_is_charged_whole_on_all_processes(
@@ -186,6 +192,7 @@ def test_the_number_of_processes_changes_neither_epsilon_nor_noise(
     assert 2.9 < found[0]["epsilon"] <= 3.0
 
 
+@pytest.mark.slow
 def test_a_share_without_records_adds_nothing_and_hangs_nobody(
     start: Callable[..., Group],
 ) -> None:
@@ -195,17 +202,12 @@ def test_a_share_without_records_adds_nothing_and_hangs_nobody(
     assert torch.equal(group.done(2)["final"], group.done()["final"])
 
 
-def test_noise_of_two_processes_has_the_variance_of_one_draw(start: Callable[..., Group]) -> None:
-    rare = {"num_records": 10**9, "expected_batch_size": 1, "steps": 120, "delta": 1e-12}
-    job = {
-        "kind": "step",
-        "seed": 11,
-        "momentum": 0.0,
-        "privacy": {**rare, "noise_multiplier": 2.0, "clip_norm": 0.5},
-    }
-    weights = start(2, job).done()["weights"]
+def test_noise_of_two_processes_has_the_variance_of_one_draw(
+    pair: Callable[..., dict[str, Any]],
+) -> None:
+    weights = pair("noise alone")["weights"]
     drawn = (weights[1:] - weights[:-1]).flatten() / 0.5  # the learning rate
-    assert len(drawn) == 119 * 29
+    assert len(drawn) == 49 * 29
     assert drawn.var().item() == pytest.approx(1.0, rel=5 * (2 / len(drawn)) ** 0.5)
 
 
@@ -387,6 +389,16 @@ def test_a_worker_that_raises_ends_the_run_for_good(
     ]
 
 
+@pytest.mark.slow
+def test_what_is_raised_between_steps_ends_all_and_says_nothing_else(
+    start: Callable[..., Group],
+) -> None:
+    group = start(2, {**RUN, "told_off_at": 2, "lingers": True})
+    assert group.errors() == ["ValueError", "LostProcessError"]
+    assert "Exception ignored" not in group.said
+
+
+@pytest.mark.slow
 def test_what_the_lead_refuses_ends_all(start: Callable[..., Group], tmp_path: Path) -> None:
     taken = tmp_path / "group" / "run"
     taken.mkdir(parents=True)
@@ -395,6 +407,7 @@ def test_what_the_lead_refuses_ends_all(start: Callable[..., Group], tmp_path: P
     assert group.errors() == ["ConfigurationError", "LostProcessError"]
 
 
+@pytest.mark.slow
 def test_a_process_that_leaves_its_loop_alone_ends_all(start: Callable[..., Group]) -> None:
     group = start(2, {"kind": "step", "seed": 1, "leave_at": {"1": 1}, "lingers": True})
     assert group.errors()[0] == "LostProcessError"
@@ -404,7 +417,9 @@ def test_a_process_that_leaves_its_loop_alone_ends_all(start: Callable[..., Grou
     ("other", "said"),
     [
         ({"data": [0, 1]}, "records in the same order"),
-        ({"privacies": [{}, {"noise_multiplier": 0.5}]}, "privacy plan"),
+        pytest.param(
+            {"privacies": [{}, {"noise_multiplier": 0.5}]}, "privacy plan", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_process_with_other_records_is_refused(
@@ -425,6 +440,15 @@ def test_nobody_trains_alone_after_a_failure(monkeypatch: pytest.MonkeyPatch) ->
     Processes(rank=1, count=2).abandon()
     with pytest.raises(LostProcessError, match="train alone"):
         joined(model)
+
+
+def test_a_group_that_is_made_after_the_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ranks.Model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    step = PrivateStep(model, optimizer, ranks.privacy({}), ranks.loss)
+    monkeypatch.setattr("dpft.processes.joined", lambda _: Processes(rank=0, count=2))
+    with pytest.raises(ConfigurationError, match="when the step was made, got 2"):
+        step.batches(ranks.rows(12), ranks.collate)
 
 
 @pytest.mark.parametrize("said", ["0", "two", "-1"])

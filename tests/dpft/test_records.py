@@ -3,11 +3,19 @@
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dpft.performance import Performance
-from dpft.records import collate, length_sorted_batches, user_batches
+from dpft.records import (
+    _worth_padding,
+    collate,
+    length_of,
+    length_sorted_batches,
+    user_batches,
+)
 
 
 @given(
@@ -59,6 +67,28 @@ def test_the_cut_never_costs_more_than_filling_every_batch(
         filled.append(left[:size])
         left = left[size:]
     assert found <= cost(filled, lengths, overhead)
+
+
+def test_of_very_many_different_lengths_few_cuts_are_looked_at() -> None:
+    descending, drops = range(2000, 0, -1), range(1, 2000)
+    looked = [
+        list(_worth_padding(descending, drops, range(start, len(drops)), 50)) for start in drops
+    ]
+    assert max(map(len, looked)) < 20
+    longest = max(length_sorted_batches(descending, Performance(token_budget=10**9)), key=len)
+    assert len(longest) < 20
+
+
+def test_an_empty_sample_makes_no_batch_and_a_giant_record_one_of_its_own() -> None:
+    performance = Performance(token_budget=8)
+    assert list(length_sorted_batches([], performance)) == []
+    assert next(length_sorted_batches([4, 10**9, 0, 4], performance)) == [1]
+
+
+def test_tokens_in_arrays_and_tensors_count_as_those_in_lists() -> None:
+    for ids in ([1, 2, 3], (1, 2, 3), np.array([1, 2, 3]), torch.tensor([1, 2, 3])):
+        assert length_of({"input_ids": ids}) == 3
+    assert length_of({"input_ids": torch.tensor(3)}) == length_of({"x": [1, 2]}) == 1
 
 
 def test_without_overhead_no_token_is_padded() -> None:

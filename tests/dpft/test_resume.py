@@ -372,15 +372,25 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         fit(tmp_path)
 
 
-def test_a_run_with_a_failed_step_is_not_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("raised", "ends_in"), [(MemoryError, torch.OutOfMemoryError), (ValueError, ValueError)]
+)
+def test_a_run_with_a_failed_step_is_not_resumed(
+    tmp_path: Path, raised: type[Exception], ends_in: type[Exception]
+) -> None:
+    failed = False
+
     def failing(model: nn.Module, batch: Any) -> torch.Tensor:
+        nonlocal failed
         losses = Classification()(model, batch)
-        if len(losses) > 5:  # only ever a private batch
-            raise MemoryError
+        failed = failed or len(losses) > 5  # only ever a private batch
+        if failed:  # however finely it is cut from then on
+            raise raised
         return losses
 
-    with pytest.raises(MemoryError):
-        fit(tmp_path / "run", loss=failing)
+    cut = Performance(max_physical_batch=8)
+    with pytest.raises(ends_in):
+        fit(tmp_path / "run", loss=failing, performance=cut)
     assert json.loads(lines_of(tmp_path / "run")[-1]) == ["failed", 1]
     before = (tmp_path / "run" / "charges.jsonl").read_bytes()
     with pytest.raises(BrokenGuaranteeError, match="Start a new run"):

@@ -5,23 +5,40 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import dpft
-from dpft import adapters
+from dpft import Privacy, adapters
 from dpft.engine.attachment import Engine
 from dpft.errors import ConfigurationError, UnsupportedError
+from dpft.fingerprint import fingerprint, stored_parts
 from dpft.losses import CausalLanguageModelling
 from dpft.recipes import large_models
 from dpft.recipes.config.composition import compose_settings
-from dpft.recipes.config.schema import Architecture
-from dpft.recipes.large_models import large_model_problems, quantisation_config
+from dpft.recipes.config.schema import Architecture, QuantisationName
+from dpft.recipes.large_models import (
+    large_model_problems,
+    quantisation_config,
+    refuse_wrongly_rounded,
+    rounded_weights,
+)
 from dpft.recipes.models import load, quiet_peft
 from dpft.recipes.tasks.traits import TaskKind
 
@@ -89,7 +106,9 @@ def worst_error(model: Any) -> float:
         assert raw.keys() == single.keys()
         assert all(grad.abs().max() > 0 for grad in single.values())
         errors = [(raw[k][record] - g).abs().max() / g.abs().max() for k, g in single.items()]
-        worst = max(worst, float(torch.stack(errors).max()))
+        found = float(torch.stack(errors).max())
+        assert found >= 0, "not NaN, which no maximum shows"
+        worst = max(worst, found)
     return worst
 
 
@@ -119,6 +138,111 @@ def test_a_quantised_base_leaves_per_record_gradients_exact(
     assert 0.9 * share < saved <= share, "linear layers are stored in fewer bits"
     assert not torch.equal(LOSS(plain, records()), LOSS(rounded, records())), "and are rounded"
     assert worst_error(rounded) < 1e-5
+
+
+SIZES = {"vocab_size": 23, "num_hidden_layers": 2, "num_attention_heads": 2}
+NARROW = SIZES | {"hidden_size": 64, "intermediate_size": 128}
+
+
+def gpt2() -> Any:
+    config = GPT2Config(n_embd=64, n_layer=2, n_head=2, vocab_size=23, n_positions=32)
+    return GPT2LMHeadModel(config)
+
+
+def roberta() -> Any:
+    return RobertaForSequenceClassification(RobertaConfig(**NARROW))
+
+
+def t5() -> Any:
+    return T5ForConditionalGeneration(T5Config(d_model=64, d_ff=128, num_layers=1, vocab_size=23))
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "entries"),
+    [
+        (gpt2, "int4", 2 * (64 * 192 + 64 * 64 + 2 * 64 * 256)),
+        (gpt2, "int8", 0),
+        (roberta, "int8", 2 * (4 * 64 * 64 + 2 * 64 * 128)),  # not classifier.dense
+        (t5, "int4", 12 * 64 * 512 + 2 * 64 * 128),  # T5 wants its wo in float32
+    ],
+)
+def test_what_is_foreseen_to_be_rounded_is_neither_head_nor_unknown(
+    made: Any, kind: str, entries: int
+) -> None:
+    with torch.device("meta"):
+        model = made()
+    rounded = rounded_weights(model, QuantisationName(kind))
+    assert sum(weight.numel() for weight in rounded) == entries
+    if kind == "int4" and made is gpt2:
+        assert rounded[0].shape == (192, 64), "outputs first"
+
+
+@pytest.mark.slow  # the two libraries take seconds to import
+@pytest.mark.parametrize("made", [gpt2, roberta, t5])
+@pytest.mark.parametrize(("kind", "library"), [("int8", "torchao"), ("int4", "bitsandbytes")])
+def test_what_is_foreseen_to_be_rounded_is_what_is_rounded(
+    made: Any, kind: str, library: str, tmp_path: Path
+) -> None:
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    made().save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, 23)
+    classifies = made is roberta
+    task, labels = (TaskKind.CLASSIFICATION, ("a", "b")) if classifies else (TaskKind.TEXT, ())
+    pooling: Any = "head" if classifies else "mean"
+
+    def loaded(quantisation: Any) -> Any:
+        architecture = Architecture(pooling=pooling, quantisation=quantisation)
+        return load(str(tmp_path), architecture, labels, 0, task).model
+
+    foreseen = len(rounded_weights(loaded("none"), QuantisationName(kind)))
+    if foreseen == 0:
+        with pytest.raises(ConfigurationError, match="Conv1D"):
+            loaded(kind)
+        return
+    found = [name for name, p in loaded(kind).named_parameters() if len(stored_parts(p)) > 1]
+    assert len(found) == foreseen
+
+
+def in_few_bits(layer: torch.nn.Linear) -> None:
+    """Store a weight as bitsandbytes does."""
+    layer.weight = torch.nn.Parameter(layer.weight.detach(), requires_grad=False)
+    layer.weight.quant_state = SimpleNamespace(absmax=torch.ones(1))  # type: ignore[attr-defined]
+
+
+def test_a_model_of_which_nothing_or_the_output_layer_is_rounded_is_refused() -> None:
+    asked = Architecture(quantisation=QuantisationName.INT8)
+    model = LlamaForCausalLM(LlamaConfig.from_dict(NARROW))
+    with pytest.raises(ConfigurationError, match="quantisation=int8 to round weights of Llama"):
+        refuse_wrongly_rounded(model, asked)
+    in_few_bits(model.model.layers[0].mlp.up_proj)
+    refuse_wrongly_rounded(model, asked)
+    in_few_bits(model.lm_head)
+    with pytest.raises(ConfigurationError, match="output layer of LlamaForCausalLM"):
+        refuse_wrongly_rounded(model, asked)
+    refuse_wrongly_rounded(model, Architecture())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "library"), [("int8", "torchao"), ("int4", "bitsandbytes")])
+def test_a_rounded_base_is_another_one_and_so_is_one_of_other_scales(
+    base: str, kind: str, library: str, tmp_path: Path
+) -> None:
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    scaled = LlamaForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        scaled.model.layers[0].mlp.up_proj.weight.mul_(2)  # the same numbers in few bits
+    scaled.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, 23)
+
+    def digest(folder: str, quantisation: str) -> object:
+        plan = Privacy(noise_multiplier=1.0, delta=1e-3, expected_batch_size=10, steps=3).plan(100)
+        model = adapted(folder, quantisation=quantisation)
+        return fingerprint(model, plan, None, generator="x")["base model"]
+
+    assert digest(base, kind) == digest(base, kind)
+    assert len({digest(base, kind), digest(base, "none"), digest(str(tmp_path), kind)}) == 3
 
 
 def test_activations_computed_anew_leave_the_gradients_as_they_are(base: str) -> None:

@@ -1,6 +1,7 @@
 """`dpft plan --dry-run` foresees memory and time from shapes, and says what it assumed."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,30 @@ def test_the_table_says_what_fits_and_what_was_assumed(
 def test_what_cannot_be_foreseen_is_refused(line: list[str], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         main(["--dry-run", *line])
+
+
+def test_labels_are_not_read_off_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reading(*_: object) -> None:
+        raise AssertionError("records were read")
+
+    monkeypatch.setattr("dpft.recipes.tasks.own_files.read_rows", reading)
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"text": "a", "label": "secret"}\n')
+    line = ["--dry-run", "--shape", "llama-7b", "task=text_classification", f"task.train={path}"]
+    with pytest.raises(ConfigurationError, match=r"task\.labels to be given in a dry run"):
+        main(line)
+
+
+@pytest.mark.parametrize("in_proportion", [True, False])
+def test_blocks_are_said_to_be_alike_only_where_that_was_used(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, in_proportion: bool
+) -> None:
+    costs = trial.Costs(1e9, 9e8, 1e6, 1e6, 1e6, 4e6, 3e9, 4e9, 1e8, 1e12, in_proportion)
+    monkeypatch.setattr("dpft.recipes.planning.forecast.costs_of", lambda *_: costs)
+    main([*DRY, *SMALL, "--shape", "llama-7b"])
+    assert ("Blocks are alike" in capsys.readouterr().out) is in_proportion
 
 
 def test_a_speed_that_is_not_given_is_measured(

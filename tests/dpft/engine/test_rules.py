@@ -9,8 +9,9 @@ from torch.nn import functional
 
 import dpft
 from dpft.engine import interception
+from dpft.engine.attachment import Engine
 from dpft.engine.boundary import Call
-from dpft.engine.rules import rule_for
+from dpft.engine.rules import generic, rule_for
 from dpft.engine.rules.generic import GENERIC
 
 Batch = Mapping[str, torch.Tensor]
@@ -94,3 +95,31 @@ def test_a_rule_agrees_with_the_generic_one(
     for name, grads in by_rule.items():
         assert grads.abs().sum() > 0
         torch.testing.assert_close(grads, by_generic[name], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("out of memory")],
+)
+def test_a_lack_of_memory_passes_through_the_generic_rule_as_it_is(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_given: object) -> None:
+        raise error
+
+    class Squaring(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(WIDTH))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.hypot(x, self.weight).sum(1)
+
+    monkeypatch.setattr(generic, "_pull_each_record", lacking)
+    model = Squaring()
+    engine = Engine(model, lambda model, batch: model(batch["x"]))
+    with pytest.raises(type(error)) as raised:
+        engine.gradients({"x": torch.ones(2, WIDTH)})
+    assert raised.value is error
+    assert type(model.weight) is nn.Parameter
+    assert model.weight.grad is None
