@@ -150,7 +150,7 @@ def gpt2() -> Any:
 
 
 def roberta() -> Any:
-    return RobertaForSequenceClassification(RobertaConfig(**NARROW))
+    return RobertaForSequenceClassification(RobertaConfig.from_dict(NARROW))
 
 
 def t5() -> Any:
