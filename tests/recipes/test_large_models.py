@@ -41,6 +41,7 @@ from dpft.recipes.large_models import (
 )
 from dpft.recipes.models import load, quiet_peft
 from dpft.recipes.tasks.traits import TaskKind
+from tests.recipes.allocations import saved_bytes
 
 LOSS = CausalLanguageModelling()
 LINEAR = 4 * 16 * 16 + 3 * 16 * 32  # entries of one block's linear layers
@@ -250,25 +251,7 @@ def test_activations_computed_anew_leave_the_gradients_as_they_are(base: str) ->
     assert worst_error(anew) < 1e-5
     here, there = (dpft.per_record_gradients(m, LOSS, records()) for m in (kept, anew))
     torch.testing.assert_close(here, there)
-    assert saved_bytes(anew) < 0.7 * saved_bytes(kept)
-
-
-def saved_bytes(model: Any) -> int:
-    """Return how many bytes a forward pass keeps for the backward pass, weights left out."""
-    held = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in held:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        losses = LOSS(model, records())
-        total = sum(kept.values())
-    del losses
-    return total
+    assert saved_bytes(anew, LOSS, records()) < 0.7 * saved_bytes(kept, LOSS, records())
 
 
 def test_a_base_in_bfloat16_has_adapters_in_float32_and_exact_gradients(base: str) -> None:

@@ -6,22 +6,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile
 
 from dpft.recipes.planning.tally import Tally, fused_attention
-
-
-def allocated(action: Callable[[], object]) -> int:
-    """Return the most bytes that torch's allocator held at a time, over those held before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        action()
-    events = profiled.profiler.kineto_results.events()
-    changes = sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns())
-    live = peak = 0
-    for change in changes:
-        live += change.nbytes()
-        peak = max(peak, live)
-    return peak
+from tests.recipes.allocations import peak_bytes
 
 
 def step(device: str) -> tuple[Callable[[], object], list[torch.Tensor]]:
@@ -42,7 +29,7 @@ def counted(device: str) -> Tally:
 
 def test_as_much_is_counted_as_torch_allocates() -> None:
     action, held = step("cpu")
-    assert counted("meta").peak == allocated(action)
+    assert counted("meta").peak == peak_bytes(action)
     assert held[1].grad is not None
 
 

@@ -1,12 +1,10 @@
 """Costs that are foreseen from shapes are those of the engine on real tensors."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 from transformers import (
     BertConfig,
     BertForTokenClassification,
@@ -27,6 +25,7 @@ from dpft.recipes.config.composition import compose_settings
 from dpft.recipes.models import quiet_peft
 from dpft.recipes.planning import trial
 from dpft.recipes.planning.trial import Costs, costs_of
+from tests.recipes.allocations import peak_bytes, saved_bytes
 
 SHAPE = (8, 32)
 CLOSE = 0.05  # of what torch allocates
@@ -72,37 +71,7 @@ def allocated(model: Any, loss: Any, records: dict[str, torch.Tensor]) -> int:
     engine = Engine(model, loss)
     total = ClippedSum(engine.parameters, ClippingStyle.FLAT, 1.0)
     total.add(engine.gradients(records))
-    return peak_of(lambda: total.add(engine.gradients(records)))
-
-
-def peak_of(action: Callable[[], None]) -> int:
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        action()
-    events = profiled.profiler.kineto_results.events()
-    changes = sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns())
-    live = peak = 0
-    for change in changes:
-        live += change.nbytes()
-        peak = max(peak, live)
-    return peak
-
-
-def saved_bytes(model: Any, loss: Any) -> int:
-    """Return what plain autograd keeps for the backward pass, weights left out."""
-    held = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in held:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        losses = loss(model, batch())
-        total = sum(kept.values())
-    del losses
-    return total
+    return peak_bytes(lambda: total.add(engine.gradients(records)))
 
 
 @pytest.mark.slow
@@ -115,7 +84,7 @@ def test_memory_of_a_private_pass_is_what_torch_allocates() -> None:
     assert costs.frozen == sum(p.numel() for p in model.parameters()) - costs.trained
     assert not costs.in_proportion
     assert costs.peak_bytes == pytest.approx(allocated(model, loss, batch()), rel=CLOSE)
-    assert costs.activation_bytes == pytest.approx(saved_bytes(model, loss), rel=CLOSE)
+    assert costs.activation_bytes == pytest.approx(saved_bytes(model, loss, batch()), rel=CLOSE)
     assert costs.kept_bytes == pytest.approx(4 * 8 * costs.trained, rel=CLOSE)
 
 
