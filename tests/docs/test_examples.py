@@ -191,7 +191,10 @@ def test_a_command_that_is_not_run_is_understood(page: str, command: str) -> Non
         if not {"-m", "--help"} & set(words):
             compose_settings([word.replace("$", "") for word in words])
     elif verb != "doctor":
-        home = "account_question" if verb == "account" else verb
+        home = {"account": "account_question"}.get(verb, verb)
+        is_foreseen = "--dry-run" in words  # among them stand settings, as for dpft train
+        home = "plan_dry_run" if is_foreseen else home
         module = importlib.import_module(f"dpft.recipes.cli.{home}")
         parser = getattr(module, "parser", None) or module._parser
-        parser().parse_args(words)
+        made = parser()
+        _ = made.parse_intermixed_args(words) if is_foreseen else made.parse_args(words)

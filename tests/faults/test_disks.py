@@ -156,7 +156,7 @@ def test_a_failed_step_that_the_folder_cannot_note_ends_the_run_in_the_ledger(
     def failing(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
         if len(batch["labels"]) <= 3:  # the preflight's
             return torch.as_tensor(loss(model, batch))
-        raise MemoryError
+        raise ValueError
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
