@@ -75,6 +75,6 @@ def test_a_run_does_not_ask_the_clock_what_came_first(
         assert run.ledger is not None
         heads.append(run.ledger.entry)
         text = (out / "charges.jsonl").read_text() + json.dumps([*map(str, out.rglob("*"))])
-        assert not any(word in text for word in ("2026", "time", "date"))
+        assert not any(word in text for word in ("2026-", "time", "date"))  # no digest has a dash
     assert heads == sorted(heads)
     assert origin_of(tmp_path / "first" / "charges.jsonl") is not None
